@@ -1,0 +1,181 @@
+/**
+ * A set of tasks that is implemented by one layer, modelled on `RpcGroup`.
+ *
+ * @since 0.1.0
+ */
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import { identity } from "effect/Function"
+import * as Layer from "effect/Layer"
+import * as References from "effect/References"
+import * as Scope from "effect/Scope"
+import * as Tracer from "effect/Tracer"
+import type * as Task from "./Task.ts"
+
+const TypeId = "~spindle/TaskGroup"
+
+/**
+ * Tasks that are implemented together.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface TaskGroup<in out T extends Task.Any> {
+  new(_: never): {}
+  readonly [TypeId]: typeof TypeId
+  readonly tasks: ReadonlyMap<string, T>
+
+  /** Adds tasks. Throws if another task of the same type is in the group. */
+  add<const Added extends ReadonlyArray<Task.Any>>(...tasks: Added): TaskGroup<T | Added[number]>
+
+  /** Adds the tasks of other groups, so that one worker serves them all. Throws if two of them share a type. */
+  merge<const Groups extends ReadonlyArray<Any>>(...groups: Groups): TaskGroup<T | Tasks<Groups[number]>>
+
+  /** Checks a handler record against the group without building a layer. */
+  of<const Handlers extends HandlersFrom<T>>(handlers: Handlers): Handlers
+
+  /**
+   * Implements every task of the group. What the handlers need is taken when the
+   * layer is built, except for the attempt's scope, span and log annotations.
+   */
+  toLayer<Handlers extends HandlersFrom<T>, EX = never, RX = never>(
+    build: Handlers | Effect.Effect<Handlers, EX, RX>
+  ): Layer.Layer<Task.ToHandler<T>, EX, Exclude<RX, Scope.Scope> | HandlersServices<Handlers>>
+
+  /** Implements one task of the group, so that handlers can live in their own files. */
+  toLayerHandler<const Type extends T["type"], R, EX = never, RX = never>(
+    type: Type,
+    build:
+      | Task.HandlerFn<Extract<T, { readonly type: Type }>, R>
+      | Effect.Effect<Task.HandlerFn<Extract<T, { readonly type: Type }>, R>, EX, RX>
+  ): Layer.Layer<Task.Handler<Type>, EX, Exclude<RX | R, Scope.Scope>>
+}
+
+/**
+ * Any group, whatever its tasks.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Any {
+  readonly [TypeId]: typeof TypeId
+  readonly tasks: ReadonlyMap<string, Task.Any>
+}
+
+/**
+ * The union of a group's tasks.
+ *
+ * @since 0.1.0
+ * @category utility types
+ */
+export type Tasks<G> = G extends TaskGroup<infer T> ? T : never
+
+/**
+ * One handler per task of the group.
+ *
+ * @since 0.1.0
+ * @category utility types
+ */
+export type HandlersFrom<T extends Task.Any> = {
+  readonly [Current in T as Current["type"]]: Task.HandlerFn<Current, any>
+}
+
+/**
+ * What the handlers need to run, beside the attempt's scope.
+ *
+ * @since 0.1.0
+ * @category utility types
+ */
+export type HandlersServices<Handlers> = {
+  [Type in keyof Handlers]: Handlers[Type] extends (...args: any) => Effect.Effect<infer _A, infer _E, infer R>
+    ? Exclude<R, Scope.Scope>
+    : never
+}[keyof Handlers]
+
+type AnyHandlerFn = Task.HandlerFn<any, any>
+
+/**
+ * The service that a handler's layer provides: what runs an attempt, with the
+ * services of the layer already given to it.
+ *
+ * @since 0.1.0
+ * @category services
+ */
+export const Handler = <const Type extends string>(
+  type: Type
+): Context.Key<Task.Handler<Type>, Task.HandlerFn<any>> => Context.Service(`spindle/Task/Handler/${type}`)
+
+// the attempt's own, which what was current when the layer was built must not replace
+const omitAttempt = Context.omit(
+  Scope.Scope,
+  Tracer.ParentSpan,
+  References.CurrentLogAnnotations,
+  References.CurrentLogSpans
+)
+
+const provided = (
+  services: Context.Context<never>,
+  type: string,
+  handler: AnyHandlerFn | undefined
+): Task.HandlerFn<any> => {
+  if (typeof handler !== "function") {
+    throw new Error(`TaskGroup: the handler of the task "${type}" is ${typeof handler}, expected a function`)
+  }
+  return (payload, execution) => Effect.provideContext(Effect.suspend(() => handler(payload, execution)), services)
+}
+
+const layerOf = (
+  types: Iterable<string>,
+  build: Effect.Effect<Readonly<Record<string, AnyHandlerFn>>>
+): Layer.Layer<never> =>
+  Layer.effectContext(Effect.gen(function*() {
+    const services = omitAttempt(yield* Effect.context<never>())
+    const handlers = yield* build
+    let context = Context.empty() as Context.Context<never>
+    for (const type of types) {
+      context = Context.add(context, Handler(type), provided(services, type, handlers[type])) as any
+    }
+    return context
+  }))
+
+const fromBuild = <A>(build: A | Effect.Effect<A>): Effect.Effect<A> =>
+  Effect.isEffect(build) ? build : Effect.succeed(build)
+
+const Proto = {
+  [TypeId]: TypeId,
+  add(this: Any, ...tasks: ReadonlyArray<Task.Any>) {
+    return makeProto([...this.tasks.values(), ...tasks])
+  },
+  merge(this: Any, ...groups: ReadonlyArray<Any>) {
+    return makeProto([this, ...groups].flatMap((group) => Array.from(group.tasks.values())))
+  },
+  of: identity,
+  toLayer(this: Any, build: any) {
+    return layerOf(this.tasks.keys(), fromBuild(build))
+  },
+  toLayerHandler(this: Any, type: string, build: AnyHandlerFn | Effect.Effect<AnyHandlerFn>) {
+    return layerOf([type], Effect.map(fromBuild(build), (handler) => ({ [type]: handler })))
+  }
+}
+
+const makeProto = (tasks: ReadonlyArray<Task.Any>): TaskGroup<any> => {
+  const byType = new Map<string, Task.Any>()
+  for (const task of tasks) {
+    if ((byType.get(task.type) ?? task) !== task) {
+      throw new Error(`TaskGroup: two tasks have the type "${task.type}", expected each type once`)
+    }
+    byType.set(task.type, task)
+  }
+  return Object.assign(function() {}, Proto, { tasks: byType }) as any
+}
+
+/**
+ * Groups tasks. Extend the result to name it: `class Mail extends TaskGroup.make(SendEmail) {}`.
+ *
+ * Throws if two tasks share a type; the same task twice counts once.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const make = <const Tasks extends ReadonlyArray<Task.Any>>(...tasks: Tasks): TaskGroup<Tasks[number]> =>
+  makeProto(tasks)
