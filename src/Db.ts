@@ -1,0 +1,150 @@
+/**
+ * How Spindle speaks to PostgreSQL: which schema, which errors pass by themselves, what a lost connection looks like,
+ * and the small pool that a worker's own statements run on.
+ *
+ * @since 0.1.0
+ */
+import * as PgClient from "@effect/sql-pg/PgClient"
+import * as Cause from "effect/Cause"
+import * as Context from "effect/Context"
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Option from "effect/Option"
+import * as Reactivity from "effect/reactivity/Reactivity"
+import type * as Scope from "effect/Scope"
+import type * as SqlClient from "effect/sql/SqlClient"
+import * as SqlError from "effect/sql/SqlError"
+
+/**
+ * The schema of the tables. `WORKER_SCHEMA` for the service; an embedding application overrides it with
+ * `Layer.succeed(Db.Schema, "public")` around both its workers and its queues.
+ *
+ * @category references
+ * @since 0.1.0
+ */
+export const Schema: Context.Reference<string> = Context.Reference<string>("spindle/Db/Schema", {
+  defaultValue: () => "spindle"
+})
+
+/**
+ * The SQLSTATE of a server's error, absent when the connection itself failed.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export const sqlState = (error: SqlError.SqlError): string | undefined => {
+  const cause = error.reason.cause
+  return typeof cause === "object" && cause !== null && "code" in cause && typeof cause.code === "string" &&
+      /^[0-9A-Z]{5}$/.test(cause.code)
+    ? cause.code
+    : undefined
+}
+
+// Errors that the driver calls permanent although they pass: a server that stops, starts, recovers, is full or only read.
+const transientStates = new Set([
+  "57P01",
+  "57P02",
+  "57P03",
+  "57P05",
+  "53000",
+  "53100",
+  "53200",
+  "53300",
+  "25006",
+  "72000"
+])
+
+/**
+ * Whether the same statement can succeed later, on a new connection.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export const isTransient = (error: SqlError.SqlError): boolean =>
+  error.isRetryable || transientStates.has(sqlState(error) ?? "")
+
+/**
+ * Runs a transaction. A connection lost on the way is a failure here, not the defect that the driver makes of it.
+ *
+ * @category combinators
+ * @since 0.1.0
+ */
+export const transaction = <A, E, R>(
+  sql: SqlClient.SqlClient,
+  effect: Effect.Effect<A, E, R>
+): Effect.Effect<A, E | SqlError.SqlError, R> =>
+  Effect.catchCause(sql.withTransaction(effect), (cause): Effect.Effect<never, E | SqlError.SqlError> => {
+    if (Cause.hasInterrupts(cause)) return Effect.failCause(cause)
+    const defects = cause.reasons.filter(Cause.isDieReason).map(({ defect }) => defect)
+    const [lost] = defects.filter(SqlError.isSqlError)
+    return lost !== undefined && defects.every(SqlError.isSqlError) ? Effect.fail(lost) : Effect.failCause(cause)
+  })
+
+/**
+ * Waits for an effect no longer than `patience`, and leaves it running when that is over: interrupting a statement on a
+ * half-open connection can take seconds. `None` says that the result is unknown, not that nothing happened.
+ *
+ * @category combinators
+ * @since 0.1.0
+ */
+export const patiently = <A, E, R>(
+  effect: Effect.Effect<A, E, R>,
+  patience: Duration.Input
+): Effect.Effect<Option.Option<A>, E, R> =>
+  Effect.uninterruptibleMask((restore) =>
+    Effect.flatMap(Effect.forkDetach(restore(effect)), (fiber) => {
+      const abandon = Effect.forkDetach(Fiber.interrupt(fiber))
+      return restore(Effect.timeoutOption(Fiber.join(fiber), patience)).pipe(
+        Effect.tap((result) => Option.isNone(result) ? abandon : Effect.void),
+        Effect.onInterrupt(() => abandon)
+      )
+    })
+  )
+
+// Each of a worker's statements is written for one plan. Statistics of a young table, or of one that was all queued a
+// moment ago, would choose others.
+const planSettings = {
+  plan_cache_mode: "force_generic_plan",
+  enable_seqscan: "off",
+  enable_bitmapscan: "off",
+  enable_hashjoin: "off",
+  enable_mergejoin: "off",
+  jit: "off"
+}
+
+/**
+ * A worker's own few connections, to the same server and with the same credentials as the application's client, so that
+ * busy handlers cannot hold up its heartbeats and outcomes.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const controlPool = (
+  client: SqlClient.SqlClient
+): Effect.Effect<PgClient.PgClient, SqlError.SqlError, Scope.Scope> =>
+  PgClient.make({
+    ...connection(client),
+    maxConnections: 5,
+    minConnections: 1,
+    idleTimeout: "60 seconds",
+    multiplex: false,
+    maxMessageSize: 64 * 1024 * 1024,
+    applicationName: "spindle",
+    startupParameters: { ...planSettings, statement_timeout: "10s", idle_in_transaction_session_timeout: "30s" }
+  }).pipe(Effect.provide(Reactivity.layer))
+
+/**
+ * How a client reaches its server.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const connection = (client: SqlClient.SqlClient): PgClient.PgClientConfig => {
+  const { config } = client as unknown as Partial<PgClient.PgClient>
+  if (config === undefined) {
+    throw new Error("Spindle needs the SqlClient of @effect/sql-pg (PgClient.layer or PgClient.layerConfig)")
+  }
+  const { transformJson: _json, transformQueryNames: _query, transformResultNames: _result, ...rest } = config
+  return rest
+}
