@@ -1,0 +1,218 @@
+/**
+ * The claim: which queued tasks a worker takes, in one statement.
+ *
+ * @since 0.1.0
+ */
+import * as PgTypes from "@effect/sql-pg/PgTypes"
+import type * as Schema from "effect/Schema"
+import type { OptionalColumns } from "./Contract.ts"
+import * as Parameters from "./Parameters.ts"
+
+/**
+ * What a worker asks for.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface ClaimRequest {
+  readonly workerId: string
+  readonly leaseMillis: number
+  /** The types it has handlers for. */
+  readonly types: ReadonlyArray<string>
+  /** Those of them whose tasks end within milliseconds, hence may wait a moment for a slot. */
+  readonly quickTypes: ReadonlySet<string>
+  /** Free slots. */
+  readonly slots: number
+  /** How many more, of the quick types only. */
+  readonly ahead: number
+  /** The queues it serves, with the free slots of each; undefined serves all. */
+  readonly queues: ReadonlyMap<string, number> | undefined
+  /** Queues take turns, beginning after this one. */
+  readonly afterQueue: string
+}
+
+/**
+ * A task that now is this worker's, as it came from the table.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface ClaimedRow {
+  readonly id: bigint
+  readonly epoch: bigint
+  readonly type: string
+  readonly queue: string
+  readonly priority: number
+  /** Undefined when it is larger than a worker takes. */
+  readonly payload: Schema.Json | undefined
+  readonly metadata: Schema.JsonObject
+  readonly attempts: number
+  readonly maxAttempts: number
+  readonly timeoutMillis: number | null
+  readonly tag: string | null
+  readonly userId: string | null
+  readonly runAt: Date
+  readonly createdAt: Date
+}
+
+/**
+ * The largest payload a worker takes, in bytes of JSON text.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const maxPayloadBytes = 16 * 1024 * 1024
+
+/**
+ * Walks the claim index (type, queue, priority, run_at, id) from one distinct (type, queue, priority) to the next
+ * instead of scanning it, so that nothing it does not take costs it anything: not other types or queues, not finished
+ * tasks, not tasks that are due later, however high their priority.
+ *
+ * - `places`: the (type, queue) pairs with something queued
+ * - `levels`: their priorities, highest first, with how much is due (counted to the limit) until there is enough
+ * - `shares`: how many of each level to take: by priority, then `run_at`, then `id` within a queue, queues in turn
+ * - `taken`: locks exactly these, passing over what other workers lock, and re-reads them under the lock
+ *
+ * Returns one row without a task and with `nextDue` (ms) when nothing was there to take.
+ *
+ * @category statements
+ * @since 0.1.0
+ */
+export const statement = (s: string, columns: OptionalColumns, allQueues: boolean): string => `
+with recursive served as (
+  select * from unnest($3::text[], $4::bool[]) as served(type, quick)
+), places as (${
+  allQueues
+    ? `
+  select served.type, served.quick, walk.queue, $5::int as free
+    from served cross join lateral (
+      with recursive walk(queue) as (
+        (select t.queue from ${s}.tasks t where t.status = 'queued' and t.type = served.type order by t.queue limit 1)
+        union all
+        select (select t.queue from ${s}.tasks t
+                 where t.status = 'queued' and t.type = served.type and t.queue > walk.queue order by t.queue limit 1)
+          from walk where walk.queue is not null
+      )
+      select queue from walk where queue is not null
+    ) walk`
+    : `
+  select served.type, served.quick, wanted.queue, wanted.free
+    from served cross join unnest($8::text[], $9::int[]) as wanted(queue, free)
+   where wanted.free > 0`
+}
+), levels as (
+  select places.type, places.quick, places.queue, places.free, walk.priority, walk.due
+    from places cross join lateral (
+      with recursive walk(priority, due, total) as (
+        select top.priority, counted.due, counted.due
+          from (select max(t.priority) as priority from ${s}.tasks t
+                 where t.status = 'queued' and t.type = places.type and t.queue = places.queue) top
+         cross join lateral (
+           select count(*) as due from (
+             select from ${s}.tasks t
+              where t.status = 'queued' and t.type = places.type and t.queue = places.queue
+                and t.priority = top.priority and t.run_at <= now()
+              limit $5 + $6) one) counted
+        union all
+        select next.priority, counted.due, walk.total + counted.due
+          from walk
+         cross join lateral (
+           select max(t.priority) as priority from ${s}.tasks t
+            where t.status = 'queued' and t.type = places.type and t.queue = places.queue
+              and t.priority < walk.priority) next
+         cross join lateral (
+           select count(*) as due from (
+             select from ${s}.tasks t
+              where t.status = 'queued' and t.type = places.type and t.queue = places.queue
+                and t.priority = next.priority and t.run_at <= now()
+              limit $5 + $6) one) counted
+         where walk.priority is not null and walk.total < $5 + $6
+      )
+      select priority, due from walk where priority is not null
+    ) walk
+), busy as (
+  select * from levels where due > 0
+), shares as (
+  select type, queue, priority, least(due, free + case when quick then $6 else 0 end) as share
+    from busy where (select count(*) from busy) = 1
+  union all
+  select type, queue, priority, count(*) from (
+    select type, queue, priority
+      from (
+        select ranked.*, count(*) filter (where not quick) over (order by turn, queue <= $7, queue) as slow
+          from (
+            select busy.*, row_number() over (
+                     partition by busy.queue order by busy.priority desc, candidate.run_at, candidate.id) as turn
+              from busy cross join lateral (
+                select t.run_at, t.id from ${s}.tasks t
+                 where t.status = 'queued' and t.type = busy.type and t.queue = busy.queue
+                   and t.priority = busy.priority and t.run_at <= now()
+                 order by t.run_at, t.id limit $5 + $6) candidate
+             where (select count(*) from busy) > 1
+          ) ranked
+         where turn <= free + case when quick then $6 else 0 end
+      ) counted
+       where quick or slow <= $5
+       order by turn, queue <= $7, queue limit $5 + $6
+  ) chosen
+   group by type, queue, priority
+), taken as (
+  select locked.ctid
+    from shares cross join lateral (
+      select t.ctid from ${s}.tasks t
+       where t.status = 'queued' and t.type = shares.type and t.queue = shares.queue
+         and t.priority = shares.priority and t.run_at <= now()${
+  columns.uniqueKey
+    ? `
+         and (t.unique_key is null or (t.type, t.unique_key) not in (
+           select unwinding.type, unwinding.unique_key from ${s}.tasks unwinding
+            where unwinding.locked_by is not null and unwinding.unique_key is not null))`
+    : ""
+}
+       order by t.run_at, t.id limit shares.share for no key update skip locked
+    ) locked
+   limit $5 + $6
+), claimed as (
+  update ${s}.tasks t
+     set status = 'processing', attempts = t.attempts + 1, epoch = t.epoch + 1, locked_by = $1,
+         lease_expires_at = now() + $2 * interval '1 millisecond', started_at = now(),
+         result = null, error = null, finished_at = null
+   where t.ctid = any(array(select ctid from taken))
+  returning t.id, t.epoch, t.type, t.queue, t.priority, t.attempts, t.max_attempts, t.run_at, t.created_at,
+    case when pg_column_size(t.payload) < 8192 or octet_length(t.payload::text) <= ${maxPayloadBytes}
+      then t.payload end as payload,
+    pg_column_size(t.payload) >= 8192 and octet_length(t.payload::text) > ${maxPayloadBytes} as oversized,
+    ${
+  columns.metadata ? "case when pg_column_size(t.metadata) < 65536 then t.metadata end" : "null::jsonb"
+} as metadata,
+    ${columns.timeout ? "t.timeout_ms" : "null::int"} as timeout_ms,
+    ${columns.tag ? "t.tag" : "null::text"} as tag,
+    ${columns.userId ? "t.user_id" : "null::text"} as user_id
+)
+select claimed.*, null::float8 as next_due from claimed
+union all
+select null, null, null, null, null, null, null, null, null, null, null, null, null, null, null,
+  (select extract(epoch from min(due.run_at) - now())::float8 * 1000
+     from levels cross join lateral (
+       select t.run_at from ${s}.tasks t
+        where t.status = 'queued' and t.type = levels.type and t.queue = levels.queue
+          and t.priority = levels.priority and t.run_at > now()
+        order by t.run_at limit 1) due)
+ where not exists (select from claimed)`
+
+/**
+ * @category statements
+ * @since 0.1.0
+ */
+export const parameters = (request: ClaimRequest): ReadonlyArray<unknown> => [
+  request.workerId,
+  request.leaseMillis,
+  Parameters.text(request.types),
+  Parameters.bool(request.types.map((type) => request.quickTypes.has(type))),
+  PgTypes.int4(request.slots),
+  PgTypes.int4(request.ahead),
+  request.afterQueue,
+  ...(request.queues === undefined
+    ? []
+    : [Parameters.text([...request.queues.keys()]), Parameters.int4([...request.queues.values()])])
+]

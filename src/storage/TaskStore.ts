@@ -1,0 +1,178 @@
+/**
+ * The worker's side of the tables: every statement it sends, on its own small pool.
+ *
+ * @since 0.1.0
+ */
+import * as PgTypes from "@effect/sql-pg/PgTypes"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import type * as Schema from "effect/Schema"
+import type * as SqlClient from "effect/sql/SqlClient"
+import * as Claim from "./Claim.ts"
+import type { OptionalColumns } from "./Contract.ts"
+import * as Hold from "./Hold.ts"
+import * as Names from "./Names.ts"
+import * as Parameters from "./Parameters.ts"
+import * as StorageError from "./StorageError.ts"
+import * as Write from "./Write.ts"
+
+/**
+ * A task and one of its claims.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Held {
+  readonly id: bigint
+  readonly epoch: bigint
+}
+
+/**
+ * What a claim brought.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Claimed {
+  readonly tasks: ReadonlyArray<Claim.ClaimedRow>
+  /** When nothing was due: milliseconds until the next task is, if one is queued. */
+  readonly nextDueMillis: number | undefined
+}
+
+/**
+ * A task that was taken from a worker that no longer renews its lease.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Swept {
+  readonly id: bigint
+  readonly type: string
+  readonly status: "queued" | "failed" | "cancelled"
+  readonly attempts: number
+  readonly worker: string
+}
+
+type Result<A> = Effect.Effect<A, StorageError.StorageError>
+
+/**
+ * @category services
+ * @since 0.1.0
+ */
+export class TaskStore extends Context.Service<TaskStore, {
+  readonly claim: (request: Claim.ClaimRequest) => Result<Claimed>
+  readonly write: (
+    workerId: string,
+    events: ReadonlyArray<Write.EventEntry>,
+    outcomes: ReadonlyArray<Write.OutcomeEntry>
+  ) => Result<Write.Written>
+  readonly inspect: (
+    ids: ReadonlyArray<bigint>
+  ) => Result<ReadonlyArray<Held & { readonly status: string; readonly lockedBy: string | null }>>
+  readonly renew: (workerId: string, leaseMillis: number) => Result<ReadonlyArray<Held>>
+  readonly cancelled: (workerId: string, ids: ReadonlyArray<bigint>) => Result<ReadonlyArray<Held>>
+  readonly sweep: (leaseMillis: number) => Result<ReadonlyArray<Swept>>
+  readonly closeCancelled: Result<number>
+  readonly failUnknown: (knownTypes: ReadonlyArray<string>) => Result<ReadonlyArray<{ id: bigint; type: string }>>
+}>()("spindle/TaskStore") {
+  static readonly make = (options: {
+    readonly sql: SqlClient.SqlClient
+    readonly schema: string
+    readonly columns: OptionalColumns
+  }) => {
+    const { columns, schema, sql } = options
+    const s = Names.quote(schema)
+    const run = <Row extends object>(operation: string, text: string, parameters: ReadonlyArray<unknown>) =>
+      StorageError.refine(operation)(sql.unsafe<Row>(text, parameters))
+    const claimAll = Claim.statement(s, columns, true)
+    const claimListed = Claim.statement(s, columns, false)
+    const write = Write.statement(s, schema, columns)
+    const renew = Hold.renew(s)
+    const cancelled = Hold.cancelled(s)
+    const inspect = Hold.inspect(s)
+    const sweep = Hold.sweep(s, schema)
+    const closeCancelled = Hold.closeCancelled(s, schema)
+    const otherTypes = Hold.otherTypes(s)
+    const failUnknown = Hold.failUnknown(s, schema)
+    return TaskStore.of({
+      claim: (request) =>
+        Effect.map(
+          run<ClaimRow>(
+            "claim tasks",
+            request.queues === undefined ? claimAll : claimListed,
+            Claim.parameters(request)
+          ),
+          decodeClaim
+        ),
+      write: (workerId, events, outcomes) =>
+        Effect.map(
+          run<{ readonly accepted: ReadonlyArray<bigint> | null; readonly cancelled: ReadonlyArray<bigint> | null }>(
+            "write events and outcomes",
+            write,
+            Write.parameters(workerId, events, outcomes)
+          ),
+          ([row]) => ({ accepted: row?.accepted ?? [], cancelled: row?.cancelled ?? [] })
+        ),
+      inspect: (ids) => run("read tasks", inspect, [Parameters.int8(ids)]),
+      renew: (workerId, leaseMillis) => run("renew leases", renew, [workerId, PgTypes.int8(BigInt(leaseMillis))]),
+      cancelled: (workerId, ids) => run("look for cancelled tasks", cancelled, [workerId, Parameters.int8(ids)]),
+      sweep: (leaseMillis) => run("sweep expired leases", sweep, [PgTypes.int8(BigInt(leaseMillis))]),
+      closeCancelled: Effect.map(run("close cancelled tasks", closeCancelled, []), (rows) => rows.length),
+      failUnknown: (knownTypes) =>
+        Effect.flatMap(
+          run<{ readonly type: string }>("look for unknown types", otherTypes, [Parameters.text(knownTypes)]),
+          (rows) =>
+            rows.length === 0
+              ? Effect.succeed([])
+              : run("fail unknown types", failUnknown, [Parameters.text(rows.map(({ type }) => type))])
+        )
+    })
+  }
+}
+
+interface ClaimRow {
+  readonly id: bigint | null
+  readonly epoch: bigint
+  readonly type: string
+  readonly queue: string
+  readonly priority: number
+  readonly attempts: number
+  readonly max_attempts: number
+  readonly run_at: Date
+  readonly created_at: Date
+  readonly payload: Schema.Json
+  readonly oversized: boolean
+  readonly metadata: Schema.JsonObject | null
+  readonly timeout_ms: number | null
+  readonly tag: string | null
+  readonly user_id: string | null
+  readonly next_due: number | null
+}
+
+// `update … returning` promises no order.
+const byTurn = (a: Claim.ClaimedRow, b: Claim.ClaimedRow) =>
+  b.priority - a.priority || a.runAt.getTime() - b.runAt.getTime() || (a.id < b.id ? -1 : 1)
+
+const decodeClaim = (rows: ReadonlyArray<ClaimRow>): Claimed => {
+  const tasks: Array<Claim.ClaimedRow> = []
+  for (const row of rows) {
+    if (row.id === null) return { tasks, nextDueMillis: row.next_due ?? undefined }
+    tasks.push({
+      id: row.id,
+      epoch: row.epoch,
+      type: row.type,
+      queue: row.queue,
+      priority: row.priority,
+      payload: row.oversized ? undefined : row.payload,
+      metadata: row.metadata ?? {},
+      attempts: row.attempts,
+      maxAttempts: row.max_attempts,
+      timeoutMillis: row.timeout_ms,
+      tag: row.tag,
+      userId: row.user_id,
+      runAt: row.run_at,
+      createdAt: row.created_at
+    })
+  }
+  return { tasks: tasks.sort(byTurn), nextDueMillis: undefined }
+}

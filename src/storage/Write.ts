@@ -1,0 +1,158 @@
+/**
+ * The one statement by which a worker says anything: events first, then outcomes with their closing events.
+ *
+ * @since 0.1.0
+ */
+import type { OptionalColumns } from "./Contract.ts"
+import * as Names from "./Names.ts"
+import * as Parameters from "./Parameters.ts"
+
+/**
+ * Something that a running task said.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface EventEntry {
+  readonly taskId: bigint
+  readonly epoch: bigint
+  readonly seq: number
+  readonly type: string
+  /** JSON text. */
+  readonly data: string
+}
+
+/**
+ * How a claim ends, if the task has not been cancelled in the meantime.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface OutcomeEntry {
+  readonly taskId: bigint
+  readonly epoch: bigint
+  readonly status: "completed" | "failed" | "queued"
+  /** JSON text, for `completed`. */
+  readonly result: string | null
+  /** JSON text, for failed attempts. */
+  readonly error: string | null
+  /** For `queued`: due so many milliseconds from now; null leaves `run_at` as it is. */
+  readonly delayMillis: number | null
+  /** Whether the attempt is not charged. */
+  readonly refund: boolean
+  /** What closes the claim, and whether it is written (a plain task's `done` is not). */
+  readonly closing: "done" | "error" | "retry" | "released"
+  readonly closingSeq: number
+  readonly closingData: string
+  readonly announce: boolean
+}
+
+/**
+ * What became of a write: the outcomes that were accepted, and which of them found the task cancelled. An outcome in
+ * neither list found its row locked by somebody else, or no longer its own.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Written {
+  readonly accepted: ReadonlyArray<bigint>
+  readonly cancelled: ReadonlyArray<bigint>
+}
+
+// PostgreSQL takes a notification of less than 8,000 bytes.
+const notificationBytes = 7999
+
+/**
+ * `held` takes the rows that are still this worker's under their epoch, in id order, and passes over those that somebody
+ * else's open transaction locks: nobody waits here. `settled` keeps `cancelled` where it finds it, and the closing event
+ * follows the status that was returned, so that the canceller, the row and the stream always agree.
+ *
+ * Events of a claim that this worker has lost are not stored. Repeating the statement changes nothing.
+ *
+ * @category statements
+ * @since 0.1.0
+ */
+export const statement = (s: string, schema: string, columns: OptionalColumns): string => `
+with said as (
+  insert into ${s}.task_events (task_id, epoch, seq, type, data)
+  select event.task_id, event.epoch, event.seq, event.type, event.data::jsonb
+    from unnest($2::bigint[], $3::bigint[], $4::int[], $5::text[], $6::text[])
+      as event(task_id, epoch, seq, type, data)
+    join ${s}.tasks t on t.id = event.task_id and t.epoch = event.epoch and t.locked_by = $1
+      on conflict do nothing
+  returning task_id
+), held as materialized (
+  select t.id, outcome.*
+    from unnest($7::bigint[], $8::bigint[], $9::text[], $10::text[], $11::text[], $12::float8[], $13::int[],
+                $14::text[], $15::int[], $16::text[], $17::bool[])
+      as outcome(task_id, epoch, status, result, error, delay, refund, closing, seq, data, announce)
+    join ${s}.tasks t on t.id = outcome.task_id
+   where t.epoch = outcome.epoch and t.locked_by = $1 and t.status in ('processing', 'cancelled')
+   order by t.id
+     for no key update of t skip locked
+), settled as (
+  update ${s}.tasks t
+     set status = case when t.status = 'cancelled' then t.status else held.status end,
+         result = case when t.status = 'cancelled' then null else held.result::jsonb end,
+         error = case when t.status = 'cancelled' then null else held.error::jsonb end,
+         attempts = case when t.status = 'cancelled' then t.attempts else t.attempts - held.refund end,
+         run_at = case when t.status = 'cancelled' then t.run_at
+                       else coalesce(now() + held.delay * interval '1 millisecond', t.run_at) end,
+         finished_at = case when t.status <> 'cancelled' and held.status = 'queued' then null
+                            else coalesce(t.finished_at, now()) end,
+         locked_by = null, lease_expires_at = null
+    from held
+   where t.id = held.id
+  returning t.id, t.epoch, t.status, t.queue, t.started_at, t.run_at, ${
+  columns.uniqueKey ? "t.unique_key" : "null::text as unique_key"
+},
+    held.closing, held.seq, held.data, held.announce, held.delay
+), closed as (
+  insert into ${s}.task_events (task_id, epoch, seq, type, data)
+  select id, epoch, seq, case when status = 'cancelled' then status else closing end,
+         jsonb_build_object('startedAt', started_at, 'worker', $1::text)
+           || case when status = 'cancelled' then '{}' else data::jsonb end
+           || case when status = 'queued' and delay is not null then jsonb_build_object('runAt', run_at) else '{}' end
+    from settled
+   where status = 'cancelled' or announce
+      on conflict do nothing
+)
+select (select array_agg(id) from settled) as accepted,
+       (select array_agg(id) from settled where status = 'cancelled') as cancelled,
+       (select pg_notify(${Names.literal(Names.channel(schema, "task_events"))},
+                 case when length(ids) <= ${notificationBytes} then ids else '*' end)
+          from (select string_agg(id::text, ',') as ids
+                  from (select task_id as id from said union select id from settled) touched) list
+         where ids is not null) as told,
+       (select count(pg_notify(${Names.literal(Names.channel(schema, "task_queued"))}, queue))
+          from (select distinct queue from settled
+                 where status = 'queued' and run_at <= now() + interval '1 minute'
+                    or status = 'cancelled' and unique_key is not null) freed) as woken`
+
+/**
+ * @category statements
+ * @since 0.1.0
+ */
+export const parameters = (
+  workerId: string,
+  events: ReadonlyArray<EventEntry>,
+  outcomes: ReadonlyArray<OutcomeEntry>
+): ReadonlyArray<unknown> => [
+  workerId,
+  Parameters.int8(events.map((_) => _.taskId)),
+  Parameters.int8(events.map((_) => _.epoch)),
+  Parameters.int4(events.map((_) => _.seq)),
+  Parameters.text(events.map((_) => _.type)),
+  Parameters.text(events.map((_) => _.data)),
+  Parameters.int8(outcomes.map((_) => _.taskId)),
+  Parameters.int8(outcomes.map((_) => _.epoch)),
+  Parameters.text(outcomes.map((_) => _.status)),
+  Parameters.text(outcomes.map((_) => _.result)),
+  Parameters.text(outcomes.map((_) => _.error)),
+  Parameters.float8(outcomes.map((_) => _.delayMillis)),
+  Parameters.int4(outcomes.map((_) => _.refund ? 1 : 0)),
+  Parameters.text(outcomes.map((_) => _.closing)),
+  Parameters.int4(outcomes.map((_) => _.closingSeq)),
+  Parameters.text(outcomes.map((_) => _.closingData)),
+  Parameters.bool(outcomes.map((_) => _.announce))
+]
