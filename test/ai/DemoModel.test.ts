@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Fiber, Schema } from "effect"
+import { Effect, Fiber, Schema, Stream } from "effect"
 import { LanguageModel } from "effect/ai"
 import { TestClock } from "effect/testing"
 import * as AiResponse from "../../src/ai/AiResponse.ts"
@@ -72,17 +72,23 @@ describe("DemoModel", () => {
 
   it.effect.each([
     "\u{1F600}".repeat(1000),
+    "x" + "\u{1F600}".repeat(1000),
     "x".repeat(100_000),
     " \n ",
     "漢".repeat(200),
     "שלום",
     "a\u0000b"
-  ])("takes any prompt: %#", (prompt) =>
+  ])("answers any prompt briefly and in whole characters: %#", (prompt) =>
     Effect.gen(function*() {
-      const { result, texts } = yield* answer({ prompt })
-      assert.strictEqual(texts.join(""), result.text)
-      assert.notInclude(result.text, "\uFFFD")
-      assert.isAtMost(texts.length, 300)
+      const fiber = yield* LanguageModel.streamText({ prompt }).pipe(
+        Stream.runCollect,
+        Effect.provide(DemoModel.layer),
+        Effect.forkChild
+      )
+      yield* TestClock.adjust("1 minute")
+      const deltas = (yield* Fiber.join(fiber)).flatMap((part) => part.type === "text-delta" ? [part.delta] : [])
+      assert.isAtMost(deltas.length, 300)
+      for (const delta of deltas) assert.notMatch(delta, /\p{Surrogate}/u)
     }))
 
   it.effect("generates the same text without a stream, in the same time", () =>

@@ -32,25 +32,25 @@ describe("DemoTasks", () => {
     }).pipe(Effect.provide(Registry)))
 
   describe("payloads", () => {
-    it.effect.each<readonly [Task.Any, unknown, boolean]>([
-      [DemoTasks.Sleep, { ms: 0 }, true],
-      [DemoTasks.Sleep, { ms: 86_400_000 }, true],
-      [DemoTasks.Sleep, { ms: 86_400_001 }, false],
-      [DemoTasks.Sleep, { ms: -1 }, false],
-      [DemoTasks.Sleep, { ms: 1.5 }, false],
-      [DemoTasks.Sleep, {}, false],
-      [DemoTasks.StreamText, { tokens: 1, perSecond: 0.1 }, true],
-      [DemoTasks.StreamText, { tokens: 100_000, perSecond: 1000 }, true],
-      [DemoTasks.StreamText, { tokens: 0, perSecond: 1 }, false],
-      [DemoTasks.StreamText, { tokens: 100_001, perSecond: 1 }, false],
-      [DemoTasks.StreamText, { tokens: 1, perSecond: 0 }, false],
-      [DemoTasks.StreamText, { tokens: 1, perSecond: 1001 }, false],
-      [DemoTasks.Fail, { times: 0 }, true],
-      [DemoTasks.Fail, { times: -1 }, false],
-      [DemoTasks.SendEmail, { to: "ada@example.com", subject: "", body: "" }, true],
-      [DemoTasks.SendEmail, { to: "ada", subject: "", body: "" }, false],
-      [DemoTasks.SendEmail, { to: "ada@example.com", subject: "" }, false]
-    ])("%s %j: %s", ([task, payload, accepted]) =>
+    it.effect.each<{ readonly task: Task.Any; readonly payload: unknown; readonly accepted: boolean }>([
+      { task: DemoTasks.Sleep, payload: { ms: 0 }, accepted: true },
+      { task: DemoTasks.Sleep, payload: { ms: 86_400_000 }, accepted: true },
+      { task: DemoTasks.Sleep, payload: { ms: 86_400_001 }, accepted: false },
+      { task: DemoTasks.Sleep, payload: { ms: -1 }, accepted: false },
+      { task: DemoTasks.Sleep, payload: { ms: 1.5 }, accepted: false },
+      { task: DemoTasks.Sleep, payload: {}, accepted: false },
+      { task: DemoTasks.StreamText, payload: { tokens: 1, perSecond: 0.1 }, accepted: true },
+      { task: DemoTasks.StreamText, payload: { tokens: 100_000, perSecond: 1000 }, accepted: true },
+      { task: DemoTasks.StreamText, payload: { tokens: 0, perSecond: 1 }, accepted: false },
+      { task: DemoTasks.StreamText, payload: { tokens: 100_001, perSecond: 1 }, accepted: false },
+      { task: DemoTasks.StreamText, payload: { tokens: 1, perSecond: 0 }, accepted: false },
+      { task: DemoTasks.StreamText, payload: { tokens: 1, perSecond: 1001 }, accepted: false },
+      { task: DemoTasks.Fail, payload: { times: 0 }, accepted: true },
+      { task: DemoTasks.Fail, payload: { times: -1 }, accepted: false },
+      { task: DemoTasks.SendEmail, payload: { to: "ada@example.com", subject: "", body: "" }, accepted: true },
+      { task: DemoTasks.SendEmail, payload: { to: "ada", subject: "", body: "" }, accepted: false },
+      { task: DemoTasks.SendEmail, payload: { to: "ada@example.com", subject: "" }, accepted: false }
+    ])("$task.type $payload: $accepted", ({ accepted, payload, task }) =>
       Effect.gen(function*() {
         const schema = task.payloadSchema as Schema.Codec<unknown, unknown>
         const exit = yield* Effect.exit(Schema.decodeUnknownEffect(Schema.toCodecJson(schema))(payload))
