@@ -1,0 +1,125 @@
+/**
+ * What the product has to reach, and what it aims for.
+ *
+ * Goals are ratios to the naive loop of the same alternating run, or counts that no machine changes; never absolute rates.
+ */
+export interface Goal {
+  readonly id: string
+  readonly what: string
+  readonly better: "higher" | "lower"
+  readonly due: number
+  readonly aimed: number
+  readonly unit: "×" | "" | " B" | " MB" | " ms"
+}
+
+export const throughput: Goal = {
+  id: "G2",
+  what: "drain at concurrency 50, × naive",
+  better: "higher",
+  due: 9,
+  aimed: 13,
+  unit: "×"
+}
+
+export const throughputElsewhere = (concurrency: number): Goal => ({
+  id: "G3",
+  what: `drain at concurrency ${concurrency}, × naive`,
+  better: "higher",
+  due: 8,
+  aimed: 12,
+  unit: "×"
+})
+
+export const statements: Goal = {
+  id: "G4",
+  what: "statements per task in a drain",
+  better: "lower",
+  due: 0.05,
+  aimed: 0.02,
+  unit: ""
+}
+
+export const commits: Goal = { ...statements, what: "commits per task in a drain" }
+
+export const wal: Goal = { id: "G4", what: "WAL per task", better: "lower", due: 1300, aimed: 1100, unit: " B" }
+
+/** Set against graphile-worker (1.2 and 1.0 times), which took 1.12 times as long as a bare LISTEN and claim. */
+export const pickupMedian: Goal = {
+  id: "G7",
+  what: "pickup p50, × naive with LISTEN",
+  better: "lower",
+  due: 1.34,
+  aimed: 1.12,
+  unit: "×"
+}
+
+/** Set against graphile-worker (1.3 and 1.0 times), which took 1.33 times as long as a bare LISTEN and claim. */
+export const pickupTail: Goal = {
+  id: "G7",
+  what: "pickup p99, × naive with LISTEN",
+  better: "lower",
+  due: 1.72,
+  aimed: 1.33,
+  unit: "×"
+}
+
+export const history: Goal = {
+  id: "G9",
+  what: "rate with 1 M finished rows, of the empty table's",
+  better: "higher",
+  due: 0.85,
+  aimed: 0.93,
+  unit: "×"
+}
+
+export const backlog: Goal = { ...history, what: "rate with 1 M queued rows, of the empty table's" }
+
+export const idleMemory: Goal = { id: "G10", what: "RSS, idle", better: "lower", due: 100, aimed: 85, unit: " MB" }
+
+export const idleStatements: Goal = {
+  id: "G10",
+  what: "statements per second, idle",
+  better: "lower",
+  due: 2,
+  aimed: 1,
+  unit: ""
+}
+
+export const peakMemory: Goal = {
+  id: "G10",
+  what: "peak RSS in a drain at concurrency 50",
+  better: "lower",
+  due: 160,
+  aimed: 130,
+  unit: " MB"
+}
+
+export const cancelMedian: Goal = {
+  id: "G11",
+  what: "cancel p50, × naive with LISTEN",
+  better: "lower",
+  due: 2,
+  aimed: 1.3,
+  unit: "×"
+}
+
+export const cancelUnnotified: Goal = {
+  id: "G11",
+  what: "cancel p99 without notifications",
+  better: "lower",
+  due: 5000,
+  aimed: 1000,
+  unit: " ms"
+}
+
+const bound = ({ better, unit }: Goal, value: number) => `${better === "higher" ? "≥" : "≤"} ${value}${unit}`
+
+export const due = (goal: Goal): string => bound(goal, goal.due)
+
+export const aimed = (goal: Goal): string => bound(goal, goal.aimed)
+
+/** What a measured value amounts to. */
+export const verdict = (goal: Goal, value: number): "aim reached" | "met" | "missed" => {
+  const reaches = (limit: number) => goal.better === "higher" ? value >= limit : value <= limit
+  return reaches(goal.aimed) ? "aim reached" : reaches(goal.due) ? "met" : "missed"
+}

@@ -1,0 +1,45 @@
+/**
+ * Measures the product against the loop that people write by hand, and both against the goals: `npm run bench -- --help`.
+ */
+import { NodeRuntime } from "@effect/platform-node"
+import { Effect } from "effect"
+import { describe } from "./machine.ts"
+import { print } from "./output.ts"
+import { markdown, type Section, writeInto } from "./report.ts"
+import { layer } from "./server.ts"
+import { parse, type Settings, usage, type WorkloadName } from "./settings.ts"
+import * as Cancel from "./workloads/cancel.ts"
+import * as Drain from "./workloads/drain.ts"
+import * as History from "./workloads/history.ts"
+import * as Idle from "./workloads/idle.ts"
+import * as Pickup from "./workloads/pickup.ts"
+
+const run = (workload: WorkloadName, settings: Settings) => {
+  switch (workload) {
+    case "drain":
+      return Effect.forEach(settings.concurrency, (concurrency) => Drain.workload(settings, concurrency))
+    case "pickup":
+      return Effect.map(Pickup.workload(settings), Array.of<Section>)
+    case "idle":
+      return Effect.map(Idle.workload(settings), Array.of<Section>)
+    case "cancel":
+      return Cancel.workload(settings)
+    case "history":
+      return History.workload(settings)
+  }
+}
+
+const bench = Effect.fnUntraced(function*(settings: Settings) {
+  const machine = yield* describe
+  const sections = yield* Effect.forEach(settings.workloads, (workload) => run(workload, settings))
+  const report = markdown(machine, sections.flat())
+  yield* print(report)
+  if (settings.write !== undefined) writeInto(settings.write, report)
+})
+
+const main = Effect.suspend(() => {
+  const settings = parse(process.argv.slice(2))
+  return settings === undefined ? print(usage) : Effect.provide(bench(settings), layer)
+})
+
+NodeRuntime.runMain(main)

@@ -1,0 +1,86 @@
+/**
+ * What the bench asks of a worker process, and what a system provides to be measured in one.
+ */
+
+/** `end` is a no-op; `wait` runs until it is cancelled. */
+export type Job = "end" | "wait"
+
+/** How the worker of one run is set up. */
+export interface ConnectOptions {
+  readonly url: string
+  readonly concurrency: number
+  /** Whether LISTEN wakes the worker, or its poll alone. */
+  readonly notifications: boolean
+  readonly job: Job
+  /** How many handlers have to start before `reached` resolves. */
+  readonly expected: number
+  /** Whether the time of every start is kept; a drain keeps the first only. */
+  readonly record: boolean
+}
+
+/** CPU time of the process so far, and its resident set. */
+export interface Usage {
+  readonly cpuMicros: number
+  readonly rssBytes: number
+}
+
+/** A task's id and when something happened to it, on the clock of `now`. */
+export type Mark = readonly [task: string, at: number]
+
+/** What the handlers saw. */
+export interface Samples {
+  readonly started: ReadonlyArray<Mark>
+  readonly interrupted: ReadonlyArray<Mark>
+}
+
+/** The calls a worker process answers over IPC. */
+export interface Calls {
+  /** Creates the system's tables. */
+  readonly prepare: (url: string) => Promise<void>
+  /** Opens and warms the connections, and claims nothing yet. */
+  readonly connect: (options: ConnectOptions) => Promise<void>
+  /** Starts the worker. */
+  readonly go: () => Promise<void>
+  /** Waits for the expected number of handlers to start, and gives the time of the first start. */
+  readonly reached: () => Promise<number>
+  readonly usage: () => Promise<Usage>
+  readonly samples: () => Promise<Samples>
+  /** Stops claiming, waits for the running tasks, and closes the connections. */
+  readonly stop: () => Promise<void>
+}
+
+export interface Request {
+  readonly id: number
+  readonly call: keyof Calls
+  readonly argument: unknown
+}
+
+export interface Reply {
+  readonly id: number
+  readonly value?: unknown
+  readonly error?: string | undefined
+}
+
+/** What the handler of every system reports. */
+export interface Recorder {
+  readonly started: (task: string) => void
+  readonly interrupted: (task: string) => void
+}
+
+/** A worker that is connected and not yet claiming. */
+export interface Connected {
+  readonly start: () => Promise<void>
+  readonly stop: () => Promise<void>
+}
+
+/** What a system provides to be measured. */
+export interface Implementation {
+  readonly prepare: (url: string) => Promise<void>
+  readonly connect: (options: ConnectOptions, recorder: Recorder) => Promise<Connected>
+}
+
+/** How many connections every system opens before the clock starts. */
+export const connections = 10
+
+/** Milliseconds on the machine's monotonic clock, which all processes share. */
+export const now = (): number => Number(process.hrtime.bigint()) / 1e6

@@ -1,0 +1,86 @@
+/**
+ * The product through its public API, with default settings but for the concurrency.
+ */
+import { PgClient } from "@effect/sql-pg"
+import { Effect, Layer, ManagedRuntime, Redacted, References, Schema } from "effect"
+import { SqlClient } from "effect/sql"
+import { HandlerRegistry, Task, TaskGroup, Worker } from "../../../src/index.ts"
+import { connections, type ConnectOptions, type Implementation, type Recorder } from "../protocol.ts"
+
+class Bench extends Task.make("bench", {
+  payload: { to: Schema.String, subject: Schema.String, order: Schema.Int },
+  success: Schema.Struct({ delivered: Schema.Boolean })
+}) {}
+
+class BenchTasks extends TaskGroup.make(Bench) {}
+
+const handlers = ({ job }: Pick<ConnectOptions, "job">, recorder: Recorder) =>
+  BenchTasks.toLayer(BenchTasks.of({
+    bench: (_, { task }) => {
+      const id = String(task.id)
+      const result = { delivered: true }
+      return job === "end"
+        ? Effect.sync(() => (recorder.started(id), result))
+        : Effect.sync(() => recorder.started(id)).pipe(
+          Effect.andThen(Effect.never),
+          Effect.onInterrupt(() => Effect.sync(() => recorder.interrupted(id)))
+        )
+    }
+  }))
+
+const layer = (options: Omit<ConnectOptions, "expected" | "record" | "url">, recorder: Recorder) =>
+  Worker.layer({
+    concurrency: options.concurrency,
+    ...(options.notifications ? {} : { notifications: "off" as const })
+  }).pipe(
+    Layer.provide(HandlerRegistry.layer(BenchTasks)),
+    Layer.provide(handlers(options, recorder)),
+    Layer.provide(Layer.succeed(References.MinimumLogLevel, "Warn"))
+  )
+
+const sqlLayer = (url: string) => PgClient.layer({ url: Redacted.make(url), maxConnections: connections })
+
+const silent: Recorder = { started: () => undefined, interrupted: () => undefined }
+
+const prepare = (url: string) =>
+  layer({ concurrency: 1, notifications: true, job: "end" }, silent).pipe(
+    Layer.provide(sqlLayer(url)),
+    Layer.build,
+    Effect.scoped,
+    Effect.asVoid,
+    Effect.runPromise
+  )
+
+const warm = Effect.flatMap(
+  SqlClient.SqlClient,
+  (sql) =>
+    Effect.forEach(Array(connections), () => sql`select pg_sleep(0.1)`, { concurrency: "unbounded", discard: true })
+)
+
+const connect = async (options: ConnectOptions, recorder: Recorder) => {
+  const sql = sqlLayer(options.url)
+  const connected = ManagedRuntime.make(sql)
+  await connected.runPromise(warm)
+  const worker = ManagedRuntime.make(
+    layer(options, recorder).pipe(Layer.provide(sql)),
+    { memoMap: connected.memoMap }
+  )
+  let stopping = false
+  return {
+    start: async () => {
+      const { failed } = await worker.runPromise(Worker.Worker)
+      worker.runPromise(failed).catch((error: unknown) => {
+        if (stopping) return
+        process.stderr.write(`spindle: ${String(error)}\n`)
+        process.exit(1)
+      })
+    },
+    stop: async () => {
+      stopping = true
+      await worker.dispose()
+      await connected.dispose()
+    }
+  }
+}
+
+export const spindle: Implementation = { prepare, connect }
