@@ -92,7 +92,8 @@ export type Rule<Failed> = "retry" | "fail" | ((failed: Failed) => Decision)
 /**
  * One rule for each tag of the task's errors: leaving one out is a compile error.
  * Timeouts, defects and self-interruptions are retried unless a rule says otherwise;
- * an error that is tagged like one of them takes its key.
+ * an error that is tagged like one of them takes its key, and its rule is asked
+ * about both.
  *
  * @since 0.1.0
  * @category models

@@ -370,9 +370,7 @@ const isPositive = (input: Duration.Input) => Option.exists(Duration.fromInput(i
 // a task without a payload is stored as the column's default
 const NoPayload = Schema.declare(
   (json): json is Schema.JsonObject | null => json === null || Predicate.isObject(json),
-  {
-    expected: "an object, as the task has no payload"
-  }
+  { expected: "an object, as the task has no payload" }
 ).pipe(
   Schema.decodeTo(
     Schema.Void,

@@ -128,8 +128,9 @@ describe("TaskGroup", () => {
           throw bug
         }
       })
-      const exit = yield* Effect.exit(run(TaskGroup.make(Tick), live, "tick", undefined))
-      assert.deepStrictEqual(exit, Exit.die(bug))
+      const handler = Context.get(yield* Layer.build(live), TaskGroup.Handler("tick"))
+      assert.doesNotThrow(() => handler(undefined, execution))
+      assert.deepStrictEqual(yield* Effect.exit(handler(undefined, execution)), Exit.die(bug))
     }))
 
   it.effect("a handler that is missing at run time is named when the layer is built", () =>
