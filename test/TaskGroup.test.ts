@@ -135,7 +135,8 @@ describe("TaskGroup", () => {
 
   it.effect("a handler that is missing at run time is named when the layer is built", () =>
     Effect.gen(function*() {
-      const exit = yield* Effect.exit(Layer.build(Group.toLayer({ greet: () => Effect.succeed("") } as any)))
+      const tick = undefined as unknown as () => Effect.Effect<void>
+      const exit = yield* Effect.exit(Layer.build(Group.toLayer({ greet: () => Effect.succeed(""), tick })))
       assert(Exit.isFailure(exit))
       assert.match(String(Cause.squash(exit.cause)), /the handler of the task "tick" is undefined/)
     }))
