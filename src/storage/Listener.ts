@@ -1,0 +1,109 @@
+/**
+ * Notifications on a connection of their own, which heals itself.
+ *
+ * A notification is a hint that makes somebody read rows. Whatever may have been missed — before the first
+ * subscription, while the connection was lost, or because the reader fell far behind — is announced by `Subscribed`:
+ * read everything once.
+ *
+ * @since 0.1.0
+ */
+import * as PgConnection from "@effect/sql-pg/PgConnection"
+import * as Cause from "effect/Cause"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Queue from "effect/Queue"
+import * as Random from "effect/Random"
+import * as Scope from "effect/Scope"
+import type * as SqlError from "effect/sql/SqlError"
+import * as Db from "../Db.ts"
+
+/**
+ * - `Subscribed`: from now on notifications arrive; any before may have been missed
+ * - `Notification`: somebody called `notify`
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Signal =
+  | { readonly _tag: "Subscribed" }
+  | { readonly _tag: "Notification"; readonly channel: string; readonly payload: string }
+
+const capacity = 1024
+const probeInterval = "5 seconds"
+const patience = "5 seconds"
+const maxDelayMillis = 5000
+
+/**
+ * Listens on the channels until the scope closes.
+ *
+ * It never fails: while the server cannot be reached it keeps trying, after 100 ms at first and every 5 s in the end,
+ * and says so once in the log. A socket that died in silence is found by a probe within 10 seconds. The connection is
+ * always drained; of a reader that is more than 1024 signals behind the queue is emptied and begins with `Subscribed`.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = Effect.fnUntraced(function*(
+  config: PgConnection.Config,
+  channels: ReadonlyArray<string>
+): Effect.fn.Return<Queue.Dequeue<Signal>, never, Scope.Scope> {
+  const signals = yield* Effect.acquireRelease(Queue.dropping<Signal>(capacity), Queue.shutdown)
+  let failures = 0
+
+  const forward = (signal: Signal) =>
+    Effect.suspend(() =>
+      Queue.offerUnsafe(signals, signal)
+        ? Effect.void
+        : Effect.andThen(Queue.clear(signals), Queue.offer(signals, { _tag: "Subscribed" }))
+    )
+
+  const drain = (notifications: Queue.Dequeue<PgConnection.Notification, SqlError.SqlError>) =>
+    Effect.forever(
+      Effect.flatMap(Queue.takeAll(notifications), (batch) =>
+        Effect.forEach(
+          batch,
+          ({ channel, payload }) => forward({ _tag: "Notification", channel, payload }),
+          { discard: true }
+        ))
+    )
+
+  const probe = Effect.fnUntraced(function*(connection: PgConnection.PgConnection) {
+    yield* Effect.sleep(probeInterval)
+    const result = yield* Db.patiently(connection.query("select 1 from pg_listening_channels()"), patience)
+    if (Option.isNone(result)) return yield* Effect.fail("the connection does not answer")
+    if (result.value.rowCount < channels.length) return yield* Effect.fail("the session has lost its subscriptions")
+    failures = 0
+  })
+
+  const session = Effect.scoped(Effect.gen(function*() {
+    // The connection is acquired last and closes first: `unlisten` over a dead socket would never return.
+    const subscriptions = yield* Effect.scope
+    return yield* Effect.scoped(Effect.gen(function*() {
+      const connection = yield* PgConnection.make({ ...config, multiplex: false, applicationName: "spindle listener" })
+      const pinned = yield* Scope.provide(connection.pin, subscriptions)
+      const queues = yield* Effect.forEach(channels, (channel) => pinned.listen(channel)).pipe(
+        Scope.provide(subscriptions),
+        Effect.timeout(patience)
+      )
+      yield* forward({ _tag: "Subscribed" })
+      return yield* Effect.raceAllFirst([Effect.forever(probe(pinned)), ...queues.map(drain)])
+    }))
+  }))
+
+  const wait = Effect.gen(function*() {
+    const jitter = yield* Random.nextBetween(0.5, 1)
+    yield* Effect.sleep(jitter * Math.min(100 * 2 ** failures++, maxDelayMillis))
+  })
+
+  yield* session.pipe(
+    Effect.catchCause((cause) =>
+      failures === 0
+        ? Effect.logWarning("Notifications do not arrive: polling until they do", Cause.squash(cause))
+        : Effect.logDebug("Notifications still do not arrive", Cause.squash(cause))
+    ),
+    Effect.andThen(wait),
+    Effect.forever,
+    Effect.forkScoped
+  )
+  return signals
+})
