@@ -1,7 +1,7 @@
 import { PgClient } from "@effect/sql-pg"
 import { assert, describe, layer } from "@effect/vitest"
 import { Context, Effect, Layer } from "effect"
-import { execute, layerClient, layerSql, TestDatabase } from "./TestDatabase.ts"
+import { execute, TestDatabase } from "./TestDatabase.ts"
 
 const databases = Effect.gen(function*() {
   const sql = yield* PgClient.PgClient
@@ -9,7 +9,7 @@ const databases = Effect.gen(function*() {
 })
 
 describe("TestDatabase", () => {
-  layer(layerSql())("migrated", (it) => {
+  layer(TestDatabase.layerSql())("migrated", (it) => {
     it.effect("has the tables, and one database for the block", () =>
       Effect.gen(function*() {
         const sql = yield* PgClient.PgClient
@@ -34,7 +34,7 @@ describe("TestDatabase", () => {
       }))
   })
 
-  layer(layerClient().pipe(Layer.provideMerge(TestDatabase.layerEmpty)))("empty", (it) => {
+  layer(TestDatabase.layerClient().pipe(Layer.provideMerge(TestDatabase.layerEmpty)))("empty", (it) => {
     it.effect("has no tables", () =>
       Effect.gen(function*() {
         const sql = yield* PgClient.PgClient

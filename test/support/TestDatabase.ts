@@ -42,16 +42,16 @@ export class TestDatabase extends Context.Service<TestDatabase, {
 
   /** A database with nothing in it. */
   static readonly layerEmpty = Layer.effect(this, this.make("empty"))
+
+  /** Another pool on the database that is there. */
+  static readonly layerClient = (
+    options?: Partial<PgClient.PgPoolConfig>
+  ): Layer.Layer<PgClient.PgClient | SqlClient.SqlClient, SqlError.SqlError, TestDatabase> =>
+    Layer.unwrap(Effect.map(TestDatabase, ({ url }) => PgClient.layer({ ...options, url })))
+
+  /** A migrated database with a pool on it. */
+  static readonly layerSql = (
+    options?: Partial<PgClient.PgPoolConfig>
+  ): Layer.Layer<PgClient.PgClient | SqlClient.SqlClient | TestDatabase, SqlError.SqlError> =>
+    Layer.provideMerge(TestDatabase.layerClient(options), TestDatabase.layer)
 }
-
-/** Another pool on the database that is there. */
-export const layerClient = (
-  options?: Partial<PgClient.PgPoolConfig>
-): Layer.Layer<PgClient.PgClient | SqlClient.SqlClient, SqlError.SqlError, TestDatabase> =>
-  Layer.unwrap(Effect.map(TestDatabase, ({ url }) => PgClient.layer({ ...options, url })))
-
-/** A migrated database with a pool on it. */
-export const layerSql = (
-  options?: Partial<PgClient.PgPoolConfig>
-): Layer.Layer<PgClient.PgClient | SqlClient.SqlClient | TestDatabase, SqlError.SqlError> =>
-  Layer.provideMerge(layerClient(options), TestDatabase.layer)
