@@ -2,11 +2,13 @@
  * Measures the product against the loop that people write by hand, and both against the goals: `npm run bench -- --help`.
  */
 import { NodeRuntime } from "@effect/platform-node"
-import { Effect } from "effect"
+import { Effect, Layer } from "effect"
+import { BenchError } from "./errors.ts"
 import { describe } from "./machine.ts"
-import { print } from "./output.ts"
+import { print, progress } from "./output.ts"
+import { Program } from "./program.ts"
 import { markdown, type Section, writeInto } from "./report.ts"
-import { layer } from "./server.ts"
+import * as Server from "./server.ts"
 import { parse, type Settings, usage, type WorkloadName } from "./settings.ts"
 import * as Cancel from "./workloads/cancel.ts"
 import * as Drain from "./workloads/drain.ts"
@@ -37,9 +39,21 @@ const bench = Effect.fnUntraced(function*(settings: Settings) {
   if (settings.write !== undefined) writeInto(settings.write, report)
 })
 
-const main = Effect.suspend(() => {
-  const settings = parse(process.argv.slice(2))
-  return settings === undefined ? print(usage) : Effect.provide(bench(settings), layer)
-})
+const main = Effect.gen(function*() {
+  const settings = yield* Effect.try({
+    try: () => parse(process.argv.slice(2)),
+    catch: (cause) => new BenchError({ message: cause instanceof Error ? cause.message : String(cause) })
+  })
+  if (settings === undefined) return yield* print(usage)
+  yield* Effect.provide(bench(settings), Layer.merge(Program.layer, Server.layer))
+}).pipe(
+  Effect.catchTag("BenchError", ({ message }) =>
+    Effect.andThen(
+      progress(message),
+      Effect.sync(() => {
+        process.exitCode = 1
+      })
+    ))
+)
 
 NodeRuntime.runMain(main)

@@ -1,7 +1,7 @@
 /**
  * Figures to Markdown: every cell is the median over the rounds, with the smallest and the largest.
  */
-import { readFileSync, writeFileSync } from "node:fs"
+import { existsSync, readFileSync, writeFileSync } from "node:fs"
 import { aimed, due, type Goal, verdict } from "./goals.ts"
 
 /** The values of one figure, one a round; `undefined` where it cannot be measured. */
@@ -111,19 +111,23 @@ const goals = (sections: ReadonlyArray<Section>) => {
 
 /** The whole report. */
 export const markdown = (machine: ReadonlyArray<string>, sections: ReadonlyArray<Section>): string =>
-  [machine.map((fact) => `- ${fact}`).join("\n"), ...goals(sections), ...sections.map(section)].join("\n\n")
+  [
+    machine.map((fact) => `- ${fact}`).join("\n"),
+    ...goals(sections),
+    ...sections.filter(({ rows }) => rows.length > 0).map(section)
+  ].join("\n\n")
 
 const begin = "<!-- bench:begin -->"
 const end = "<!-- bench:end -->"
 
-/** Replaces what is between the markers of a file, or appends both with the report between them. */
+/** Replaces what is between the markers of a file; adds both at its end, or creates it, if they are not there. */
 export const writeInto = (path: string, report: string): void => {
-  const text = readFileSync(path, "utf8")
+  const text = existsSync(path) ? readFileSync(path, "utf8") : ""
   const from = text.indexOf(begin)
   const to = text.indexOf(end)
   const measured = `${begin}\n\n${report}\n\n${end}`
   const changed = from < 0 || to < from
-    ? `${text.trimEnd()}\n\n${measured}\n`
+    ? `${text.trimEnd()}\n\n${measured}\n`.trimStart()
     : text.slice(0, from) + measured + text.slice(to + end.length)
   writeFileSync(path, changed)
 }

@@ -8,9 +8,10 @@ import { PgClient } from "@effect/sql-pg"
 import { Context, Effect, Layer, Redacted, Schedule, type Scope } from "effect"
 import type { SqlClient, SqlError } from "effect/sql"
 import { rmSync } from "node:fs"
-import { resolve } from "node:path"
+import * as EmbeddedPostgres from "../../src/storage/EmbeddedPostgres.ts"
+import { BenchError } from "./errors.ts"
 import { postmasterOf, treeSeconds } from "./proc.ts"
-import { BenchError } from "./worker.ts"
+import { directory } from "./program.ts"
 
 /** What differs from the defaults of PostgreSQL: memory, and a log that statements can be counted in. */
 const settings = {
@@ -66,11 +67,14 @@ const start = Effect.gen(function*() {
   if (given !== undefined && given !== "") {
     return { owned: false, url: withDatabase(given), adminUrl: Redacted.make(given) }
   }
-  const dataDir = resolve(".spindle", prefix)
-  yield* Effect.addFinalizer(() => Effect.sync(() => rmSync(dataDir, { recursive: true, force: true })))
-  const EmbeddedPostgres = yield* Effect.promise(() => import("../../src/storage/EmbeddedPostgres.ts"))
-  const { url } = yield* EmbeddedPostgres.make({ dataDir, settings })
-  return { owned: true, url, adminUrl: url("postgres") }
+  // Registered first, so that it runs last: when the server has stopped.
+  const used = [directory]
+  yield* Effect.addFinalizer(() =>
+    Effect.forEach(used, (path) => Effect.sync(() => rmSync(path, { recursive: true, force: true })))
+  )
+  const server = yield* EmbeddedPostgres.make({ dataDir: directory, settings })
+  used.push(server.dataDir)
+  return { owned: true, url: server.url, adminUrl: server.url("postgres") }
 })
 
 const statement = /^\S.* LOG: {2}(?:statement|execute [^:]*): /gm

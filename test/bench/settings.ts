@@ -29,22 +29,19 @@ export const usage = `npm run bench -- [workload ...] [options]
 
   BENCH_DATABASE_URL    a server to use instead of a throw-away cluster; its role creates databases and is a superuser`
 
-/** A command line that cannot be followed, and why. */
-export class UsageError extends Error {}
-
 const list = <A>(name: string, text: string, known: ReadonlyArray<A>, key: (item: A) => string): ReadonlyArray<A> =>
   text.split(",").map((word) => {
     const item = known.find((item) => key(item) === word)
-    if (item === undefined) throw new UsageError(`${name}: "${word}" is none of ${known.map(key).join(", ")}`)
+    if (item === undefined) throw new Error(`${name}: "${word}" is none of ${known.map(key).join(", ")}`)
     return item
   })
 
 const count = (name: string, text: string): number => {
-  if (!/^[1-9]\d{0,6}$/.test(text)) throw new UsageError(`${name}: "${text}" is not a number from 1 to 9999999`)
+  if (!/^[1-9]\d{0,6}$/.test(text)) throw new Error(`${name}: "${text}" is not a number from 1 to 9999999`)
   return Number(text)
 }
 
-/** Reads the arguments; `undefined` if help was asked for. */
+/** Reads the arguments; `undefined` if help was asked for. Throws what is wrong with them. */
 export const parse = (args: ReadonlyArray<string>): Settings | undefined => {
   const { positionals, values } = parseArgs({
     args: [...args],

@@ -1,13 +1,12 @@
 /**
  * The bench's end of a worker process. The process ends with the scope, whatever happens in it.
  */
-import { Data, Effect, Exit, type Scope } from "effect"
+import { Effect, Exit, type Scope } from "effect"
 import { type ChildProcess, fork } from "node:child_process"
+import { BenchError } from "./errors.ts"
+import { Program } from "./program.ts"
 import type { Calls, Reply, Request } from "./protocol.ts"
 import type { System } from "./systems.ts"
-
-/** A run that did not come to its end. */
-export class BenchError extends Data.TaggedError("BenchError")<{ readonly message: string }> {}
 
 type Argument<Call extends keyof Calls> = Parameters<Calls[Call]>
 type Answer<Call extends keyof Calls> = Awaited<ReturnType<Calls[Call]>>
@@ -24,9 +23,9 @@ interface Handle extends Worker {
   readonly end: Effect.Effect<void>
 }
 
-const start = (system: System): Handle => {
+const start = (program: string, system: System): Handle => {
   // Nothing but the report may reach stdout: what the worker logs goes to stderr.
-  const child: ChildProcess = fork(new URL("./child.ts", import.meta.url), [system.name], {
+  const child: ChildProcess = fork(program, [system.name], {
     stdio: ["ignore", 2, 2, "ipc"]
   })
   const pending = new Map<number, (exit: Exit.Exit<unknown, BenchError>) => void>()
@@ -64,5 +63,5 @@ const start = (system: System): Handle => {
 }
 
 /** Starts a process for one run of a system. */
-export const spawn = (system: System): Effect.Effect<Worker, never, Scope.Scope> =>
-  Effect.acquireRelease(Effect.sync(() => start(system)), ({ end }) => end)
+export const spawn = (system: System): Effect.Effect<Worker, never, Program | Scope.Scope> =>
+  Effect.acquireRelease(Effect.map(Program, (program) => start(program, system)), ({ end }) => end)

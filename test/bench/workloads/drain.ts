@@ -2,6 +2,7 @@
  * No-op tasks, queued by plain SQL before the worker starts: how fast they are completed, and what each of them costs.
  */
 import { Effect } from "effect"
+import { BenchError } from "../errors.ts"
 import * as Goals from "../goals.ts"
 import { progress } from "../output.ts"
 import { peakMegabytes } from "../proc.ts"
@@ -11,7 +12,6 @@ import { connectTo, Server } from "../server.ts"
 import type { Settings } from "../settings.ts"
 import { completed, firstQueued, insertMany, type System, unfinished } from "../systems.ts"
 import { connectWorker, type Content, freshDatabase, read, spent } from "../trial.ts"
-import { BenchError } from "../worker.ts"
 
 /** One run. */
 export interface Drain {

@@ -1,0 +1,30 @@
+/**
+ * The program of the worker processes, compiled: stripping types at run time would add some 16 MB to what they are measured by.
+ */
+import { Context, Effect, Layer } from "effect"
+import { execFile } from "node:child_process"
+import { rmSync } from "node:fs"
+import { join } from "node:path"
+import { promisify } from "node:util"
+import { BenchError } from "./errors.ts"
+
+const root = join(import.meta.dirname, "../..")
+
+/** What this run leaves on disk while it lasts. */
+export const directory = join(root, ".spindle", `bench-${process.pid}`)
+
+const compile = Effect.gen(function*() {
+  const outDir = join(directory, "program")
+  yield* Effect.addFinalizer(() => Effect.sync(() => rmSync(outDir, { recursive: true, force: true })))
+  const tsc = join(root, "node_modules/typescript/bin/tsc")
+  yield* Effect.tryPromise({
+    try: () => promisify(execFile)(process.execPath, [tsc, "-p", import.meta.dirname, "--outDir", outDir]),
+    catch: (cause) => new BenchError({ message: `the worker program does not compile: ${String(cause)}` })
+  })
+  return join(outDir, "test/bench/child.js")
+})
+
+/** The path of the compiled program. */
+export class Program extends Context.Service<Program, string>()("bench/Program") {
+  static readonly layer = Layer.effect(this, compile)
+}
