@@ -9,7 +9,7 @@ import * as TestClock from "effect/testing/TestClock"
 import * as Net from "node:net"
 import * as Db from "../../src/Db.ts"
 import * as Listener from "../../src/storage/Listener.ts"
-import { layerSql } from "../support/TestDatabase.ts"
+import { TestDatabase } from "../support/TestDatabase.ts"
 
 const listeners = Effect.gen(function*() {
   const sql = yield* PgClient.PgClient
@@ -25,7 +25,7 @@ const terminate = Effect.gen(function*() {
 
 const connection = Effect.map(PgClient.PgClient, Db.connection)
 
-layer(layerSql(), { excludeTestServices: true })("Listener", (it) => {
+layer(TestDatabase.layerSql(), { excludeTestServices: true })("Listener", (it) => {
   it.effect("says so when it has subscribed, then passes on what arrives on its channels", () =>
     Effect.gen(function*() {
       const sql = yield* PgClient.PgClient
@@ -39,7 +39,7 @@ layer(layerSql(), { excludeTestServices: true })("Listener", (it) => {
     }))
 })
 
-layer(layerSql(), { excludeTestServices: true })("Listener on a connection that is lost", (it) => {
+layer(TestDatabase.layerSql(), { excludeTestServices: true })("Listener on a connection that is lost", (it) => {
   it.effect("subscribes again and says so each time", () =>
     Effect.gen(function*() {
       const sql = yield* PgClient.PgClient
@@ -54,7 +54,7 @@ layer(layerSql(), { excludeTestServices: true })("Listener on a connection that 
     }))
 })
 
-layer(layerSql(), { excludeTestServices: true })("Listener that ends", (it) => {
+layer(TestDatabase.layerSql(), { excludeTestServices: true })("Listener that ends", (it) => {
   it.effect("gives its connection back with the scope", () =>
     Effect.gen(function*() {
       yield* Effect.scoped(Effect.gen(function*() {
@@ -74,7 +74,7 @@ layer(layerSql(), { excludeTestServices: true })("Listener that ends", (it) => {
     }))
 })
 
-layer(layerSql())("Listener under a clock", (it) => {
+layer(TestDatabase.layerSql())("Listener under a clock", (it) => {
   it.effect("finds a connection that died in silence", () =>
     Effect.gen(function*() {
       const config = yield* connection
