@@ -2,12 +2,14 @@
  * Where the PostgreSQL server of a test run comes from: `TEST_DATABASE_URL`, else a container if Docker answers, else
  * the embedded server. `TEST_DATABASE` = `url`, `testcontainers` or `embedded` insists on one of them.
  */
-import { Config, Effect, Option, Redacted } from "effect"
+import { Config, Data, Effect, Option, Redacted } from "effect"
 import * as Fs from "node:fs"
 import * as Http from "node:http"
 import * as Os from "node:os"
 import * as Path from "node:path"
 import * as EmbeddedPostgres from "../../src/storage/EmbeddedPostgres.ts"
+
+export class ProviderError extends Data.TaggedError("ProviderError")<{ readonly message: string }> {}
 
 export type Name = "url" | "testcontainers" | "embedded"
 
@@ -23,7 +25,10 @@ export const say = (line: string) => Effect.sync(() => process.stdout.write(`[te
 
 const image = Config.withDefault(Config.NonEmptyString("TEST_POSTGRES_IMAGE"), "postgres:18-alpine")
 
-const forced = Config.option(Config.Literals(["url", "testcontainers", "embedded"], "TEST_DATABASE"))
+const forced = Effect.mapError(
+  Config.option(Config.Literals(["url", "testcontainers", "embedded"], "TEST_DATABASE")),
+  () => new ProviderError({ message: "TEST_DATABASE must be url, testcontainers or embedded" })
+)
 
 const url = Config.option(Config.Redacted("TEST_DATABASE_URL"))
 
@@ -80,7 +85,7 @@ export const acquire = Effect.gen(function*() {
   const given = yield* url
   if (choice === "url" || (choice === undefined && Option.isSome(given))) {
     if (Option.isSome(given)) return { name: "url" as Name, url: given.value }
-    return yield* Effect.die(new Error("TEST_DATABASE is \"url\", but TEST_DATABASE_URL is not set"))
+    return yield* new ProviderError({ message: "TEST_DATABASE is url, but TEST_DATABASE_URL is not set" })
   }
   if (choice === "testcontainers") return { name: "testcontainers" as Name, url: yield* testcontainers }
   if (choice === undefined && (yield* dockerAnswers)) {
