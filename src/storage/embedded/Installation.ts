@@ -134,8 +134,13 @@ export const binaries = Effect.fn("Installation.binaries")(function*(account: Ac
   } satisfies Binaries
 })
 
-// A tarball of npm holds no symbolic links; the package's own postinstall makes them, unless scripts are switched off.
-const link = Effect.fnUntraced(function*(root: string) {
+/**
+ * Makes the symbolic links that a tarball of npm cannot hold: the package's own install script may be switched off.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const link = Effect.fnUntraced(function*(root: string) {
   const list = Path.join(root, "pg-symlinks.json")
   if (!Fs.existsSync(list)) return
   const links = yield* attempt(`read ${list}`, () => Fs.readFileSync(list, "utf8")).pipe(
