@@ -52,6 +52,26 @@ const running = (home: string) => DataDirectory.postmaster(Path.join(home, "data
 const until = <A, E, R>(effect: Effect.Effect<A, E, R>, condition: (a: A) => boolean) =>
   Effect.repeat(effect, { until: condition, schedule: Schedule.spaced("10 millis") })
 
+const open = (path: string, flags: number) =>
+  Effect.acquireRelease(
+    Effect.try({ try: () => Fs.openSync(path, flags | Fs.constants.O_NONBLOCK), catch: () => "refused" as const }),
+    (descriptor) => Effect.sync(() => Fs.closeSync(descriptor))
+  )
+
+/** Whether a guard has the FIFO open. */
+const isRead = (fifo: string) =>
+  Effect.match(Effect.scoped(open(fifo, Fs.constants.O_WRONLY)), { onFailure: () => false, onSuccess: () => true })
+
+/** Whether a user has the FIFO open. */
+const isWritten = (fifo: string) =>
+  open(fifo, Fs.constants.O_RDONLY).pipe(
+    Effect.flatMap((descriptor) =>
+      Effect.try({ try: () => Fs.readSync(descriptor, Buffer.alloc(1)), catch: () => "would wait" as const })
+    ),
+    Effect.scoped,
+    Effect.match({ onFailure: () => true, onSuccess: (bytes) => bytes > 0 })
+  )
+
 const stopped = (home: string) => until(running(home), (postmaster) => postmaster === undefined)
 
 const query = (server: EmbeddedPostgres.Server, statement: string) =>
@@ -148,18 +168,21 @@ describe("EmbeddedPostgres", { concurrent: false }, () => {
   it.live("never gives a server that is about to stop to somebody who comes just then", () =>
     Effect.gen(function*() {
       const dataDir = yield* temporaryDirectory
-      let scope = yield* Scope.make()
-      yield* Scope.provide(EmbeddedPostgres.make({ dataDir, settings: { fsync: "off" } }), scope)
-      for (let turn = 0; turn < 20; turn++) {
-        const leaving = yield* Effect.forkChild(Scope.close(scope, Exit.void))
-        // From before the guard has noticed to after the server has gone.
-        yield* Effect.sleep(`${turn * 2} millis`)
-        scope = yield* Scope.make()
-        const server = yield* Scope.provide(EmbeddedPostgres.make({ dataDir, settings: { fsync: "off" } }), scope)
-        yield* Fiber.join(leaving)
-        assert.deepStrictEqual(yield* query(server, "select 1 as one"), [{ one: 1 }])
-      }
-      yield* Scope.close(scope, Exit.void)
+      const scope = yield* Scope.make()
+      const old = yield* Scope.provide(EmbeddedPostgres.make({ dataDir }), scope)
+      const fifo = Path.join(old.dataDir, "users")
+      // A suspended server is told to stop, and for as long as it is suspended everything says that it is ready.
+      process.kill(old.pid, "SIGSTOP")
+      yield* Effect.addFinalizer(() => Effect.ignore(Effect.try(() => process.kill(old.pid, "SIGCONT"))))
+      const leaving = yield* Effect.forkChild(Scope.close(scope, Exit.void))
+      yield* until(isRead(fifo), (read) => !read)
+      const coming = yield* Effect.forkChild(EmbeddedPostgres.make({ dataDir }))
+      yield* until(isWritten(fifo), (written) => written)
+      process.kill(old.pid, "SIGCONT")
+      const server = yield* Fiber.join(coming)
+      yield* Fiber.join(leaving)
+      assert.notStrictEqual(server.pid, old.pid)
+      assert.deepStrictEqual(yield* query(server, "select 1 as one"), [{ one: 1 }])
     }))
 
   it.live("leaves nothing of a first start that was killed in the middle", () =>
