@@ -1,0 +1,136 @@
+/**
+ * Stores tasks: one statement for any number, each unique key once.
+ *
+ * @since 0.1.0
+ */
+import * as Effect from "effect/Effect"
+import type * as SqlClient from "effect/sql/SqlClient"
+import * as Db from "../Db.ts"
+import * as Lifecycle from "../Lifecycle.ts"
+import * as StorageError from "../storage/StorageError.ts"
+import * as TaskTable from "../storage/TaskTable.ts"
+import type * as Task from "../Task.ts"
+import type { Enqueued } from "../TaskQueue.ts"
+import * as NewTask from "./NewTask.ts"
+
+const maxStatementSize = 8 * 1024 * 1024
+const maxRounds = 10
+
+interface Entry {
+  readonly place: number
+  readonly task: TaskTable.NewTask
+}
+
+/**
+ * Stores all of them or none, and answers in their order. Of those that share a unique key the first is stored.
+ *
+ * @category combinators
+ * @since 0.1.0
+ */
+export const store = Effect.fnUntraced(function*(
+  sql: SqlClient.SqlClient,
+  table: TaskTable.TaskTable,
+  type: string,
+  tasks: ReadonlyArray<TaskTable.NewTask>
+): Effect.fn.Return<ReadonlyArray<Enqueued>, StorageError.StorageError> {
+  if (tasks.length === 0) return []
+  const entries = tasks.map((task, place) => ({ task, place }))
+  const firstOfKey = new Map<string, number>()
+  const distinct = entries.filter(({ place, task: { uniqueKey } }) => {
+    if (uniqueKey === null) return true
+    if (firstOfKey.has(uniqueKey)) return false
+    firstOfKey.set(uniqueKey, place)
+    return true
+  })
+  const chunks = chunksOf(distinct)
+  const insertAll = Effect.map(
+    Effect.forEach(chunks, (chunk) => insert(table, type, chunk)),
+    (answers) => answers.flat()
+  )
+  const answers = chunks.length === 1 && (distinct.length === 1 || firstOfKey.size === 0)
+    ? yield* insertAll
+    // Two callers with the same keys in another order can block each other.
+    : yield* Db.transaction(sql, insertAll).pipe(
+      StorageError.refine("enqueue"),
+      Effect.retry({ times: 5, while: ({ sqlState }) => sqlState === "40P01" })
+    )
+
+  const created = answers.flatMap(({ row }) => row ?? [])
+  yield* sql.afterCommit(
+    Effect.forEach(created, (task) => Lifecycle.publish(Lifecycle.Event.Created({ task })), { discard: true })
+  )
+  const ids = new Map(answers.map(({ id, place }) => [place, id]))
+  const duplicates = new Set(answers.filter(({ duplicate }) => duplicate).map(({ place }) => place))
+  return entries.map(({ place, task: { uniqueKey } }) => {
+    const first = uniqueKey === null ? place : firstOfKey.get(uniqueKey)!
+    return { id: ids.get(first)!, duplicate: first !== place || duplicates.has(place) }
+  })
+})
+
+interface Answer extends Enqueued {
+  readonly place: number
+  readonly row: Task.Row | undefined
+}
+
+// Whoever holds a key may end between the insert, which it refuses, and the look at it: then the key is free, once more.
+const insert = Effect.fnUntraced(function*(
+  table: TaskTable.TaskTable,
+  type: string,
+  entries: ReadonlyArray<Entry>
+): Effect.fn.Return<ReadonlyArray<Answer>, StorageError.StorageError> {
+  const answers: Array<Answer> = []
+  let waiting = entries
+  for (let round = 0; round < maxRounds; round++) {
+    const inserted = yield* table.insert(type, waiting.map(({ task }) => task))
+    let at = 0
+    waiting = waiting.filter(({ place, task }) => {
+      const row = inserted[at]
+      if (row === undefined || row.unique_key !== task.uniqueKey) return true
+      at++
+      answers.push({ place, id: row.id as Task.TaskId, duplicate: false, row: rowOf(type, task, row) })
+      return false
+    })
+    if (waiting.length === 0) return answers
+    const holders = yield* table.holders(type, waiting.flatMap(({ task }) => task.uniqueKey ?? []))
+    const byKey = new Map(holders.map(({ id, unique_key }) => [unique_key, id as Task.TaskId]))
+    waiting = waiting.filter(({ place, task }) => {
+      const id = byKey.get(task.uniqueKey!)
+      if (id === undefined) return true
+      answers.push({ place, id, duplicate: true, row: undefined })
+      return false
+    })
+    if (waiting.length === 0) return answers
+  }
+  return yield* new StorageError.StorageError({
+    operation: "enqueue",
+    transient: true,
+    cause: new Error(`the unique key ${JSON.stringify(waiting[0]!.task.uniqueKey)} changes hands all the time`)
+  })
+})
+
+const rowOf = (type: string, task: TaskTable.NewTask, row: TaskTable.Inserted): Task.Row => ({
+  id: row.id as Task.TaskId,
+  type,
+  queue: task.queue,
+  priority: task.priority,
+  tag: task.tag,
+  userId: task.userId,
+  metadata: JSON.parse(task.metadata),
+  createdAt: TaskTable.dateTime(row.created_at),
+  runAt: TaskTable.dateTime(row.run_at)
+})
+
+const chunksOf = (entries: ReadonlyArray<Entry>) => {
+  const chunks: Array<Array<Entry>> = []
+  let room = 0
+  for (const entry of entries) {
+    const size = NewTask.size(entry.task)
+    if (chunks.length === 0 || size > room) {
+      chunks.push([])
+      room = maxStatementSize
+    }
+    room -= size
+    chunks.at(-1)!.push(entry)
+  }
+  return chunks
+}

@@ -1,0 +1,419 @@
+/**
+ * The producer's and the reader's side of the tables: every statement of `TaskQueue`, on the application's client.
+ *
+ * A producer's role may insert and read tasks and update `status`, `run_at` and `attempts`; nothing here needs more,
+ * except that reading events needs `select` on them.
+ *
+ * @since 0.1.0
+ */
+import * as PgTypes from "@effect/sql-pg/PgTypes"
+import * as DateTime from "effect/DateTime"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Schema from "effect/Schema"
+import type * as SqlClient from "effect/sql/SqlClient"
+import * as TaskEvent from "../TaskEvent.ts"
+import type { Stats, Status, StoredEvent, StoredTask } from "../TaskQueue.ts"
+import * as Names from "./Names.ts"
+import * as Parameters from "./Parameters.ts"
+import * as StorageError from "./StorageError.ts"
+
+/**
+ * A task that is not stored yet. `null` leaves a value to its default; the JSON is text already.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface NewTask {
+  readonly queue: string
+  readonly priority: number
+  readonly payload: string
+  readonly maxAttempts: number
+  readonly timeoutMillis: number | null
+  readonly runAtMillis: number | null
+  readonly delayMillis: number
+  readonly uniqueKey: string | null
+  readonly tag: string | null
+  readonly userId: string | null
+  readonly metadata: string
+}
+
+/**
+ * What the database made of it.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Inserted {
+  readonly id: bigint
+  readonly unique_key: string | null
+  readonly run_at: Date
+  readonly created_at: Date
+}
+
+/**
+ * A task and the events after a position, as they were at one moment.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Page {
+  readonly type: string
+  readonly epoch: bigint
+  /** Whether the status is final and no handler of the task is unwinding. */
+  readonly over: boolean
+  readonly events: ReadonlyArray<StoredEvent>
+}
+
+/**
+ * How a task ended, and the last event of its epoch.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Ending {
+  readonly status: Status
+  readonly epoch: bigint
+  readonly over: boolean
+  readonly error: Schema.Json
+  readonly started_at: Date | null
+  readonly closed_at: Date
+  readonly seq: number
+  readonly type: string | null
+}
+
+/**
+ * The statements, each written once for the schema.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = (client: SqlClient.SqlClient, schema: string) => {
+  const sql = client.withoutTransforms()
+  const s = Names.quote(schema)
+  const run = <Row extends object>(operation: string, text: string, parameters: ReadonlyArray<unknown>) =>
+    StorageError.refine(operation)(sql.unsafe<Row>(text, parameters))
+
+  const insertText = insert(s)
+  const holdersText = holders(s)
+  const cancelText = cancel(s)
+  const retryText = retry(s)
+  const findText = find(s)
+  const listText = list(s)
+  const statsText = stats(s)
+  const unfinishedText = unfinished(s)
+  const pageText = page(s)
+  const endingText = ending(s)
+
+  return {
+    /** Stores tasks of one type, in order, and returns those whose unique key was free, in the same order. */
+    insert: (type: string, tasks: ReadonlyArray<NewTask>) =>
+      run<Inserted>("enqueue", insertText, [type, ...columnsOf(tasks)]),
+
+    /** Who holds these unique keys. */
+    holders: (type: string, keys: ReadonlyArray<string>) =>
+      run<{ readonly id: bigint; readonly unique_key: string }>("enqueue", holdersText, [type, Parameters.text(keys)]),
+
+    /** The status before, and whether this statement changed it. */
+    cancel: (id: bigint) =>
+      Effect.map(
+        run<{ readonly status: Status; readonly changed: boolean }>("cancel the task", cancelText, [int8(id)]),
+        ([row]) => row
+      ),
+
+    /** The status before, whether it was held by a worker, and whether this statement changed it. */
+    retry: (id: bigint, resetAttempts: boolean) =>
+      Effect.map(
+        run<{ readonly status: Status; readonly held: boolean; readonly changed: boolean }>(
+          "queue the task again",
+          retryText,
+          [int8(id), PgTypes.bool(resetAttempts)]
+        ),
+        ([row]) => row
+      ),
+
+    find: (id: bigint) =>
+      Effect.map(run<TaskRow>("read the task", findText, [int8(id)]), ([row]) => row && decodeTask(row)),
+
+    list: (filter: {
+      readonly status: Status | undefined
+      readonly type: string | undefined
+      readonly queue: string | undefined
+      readonly tag: string | undefined
+      readonly userId: string | undefined
+      readonly before: bigint | undefined
+      readonly limit: number
+    }) =>
+      Effect.map(
+        run<TaskRow>("list tasks", listText, [
+          PgTypes.int8(filter.before ?? null),
+          ...[filter.status, filter.type, filter.queue, filter.tag, filter.userId].map((text) =>
+            PgTypes.text(text ?? null)
+          ),
+          PgTypes.int4(filter.limit)
+        ]),
+        (rows) => rows.map(decodeTask)
+      ),
+
+    stats: Effect.map(
+      run<{ readonly [Key in keyof Stats]: bigint }>("count tasks", statsText, []),
+      ([row]): Stats => ({
+        queued: Number(row!.queued),
+        processing: Number(row!.processing),
+        completed: Number(row!.completed),
+        failed: Number(row!.failed),
+        cancelled: Number(row!.cancelled),
+        total: Number(row!.total)
+      })
+    ),
+
+    /** Those of the tasks whose story is not over yet. */
+    unfinished: (ids: ReadonlyArray<bigint>) =>
+      Effect.map(
+        run<{ readonly id: bigint }>("look for finished tasks", unfinishedText, [Parameters.int8(ids)]),
+        (rows) => new Set(rows.map(({ id }) => id))
+      ),
+
+    page: (id: bigint, { epoch, seq }: TaskEvent.Position, limit: number) =>
+      Effect.map(
+        run<PageRow>("read the task's events", pageText, [
+          int8(id),
+          PgTypes.int8(epoch),
+          PgTypes.int4(seq),
+          PgTypes.int4(limit)
+        ]),
+        decodePage
+      ),
+
+    ending: (id: bigint) =>
+      Effect.map(run<Ending>("read the task's last event", endingText, [int8(id)]), ([row]) => row)
+  }
+}
+
+/**
+ * @category models
+ * @since 0.1.0
+ */
+export type TaskTable = ReturnType<typeof make>
+
+// no task has an id beyond the range of the column
+const int8 = (id: bigint) => PgTypes.int8(BigInt.asIntN(64, id) === id ? id : null)
+
+const columnsOf = (tasks: ReadonlyArray<NewTask>) => [
+  Parameters.text(tasks.map(({ queue }) => queue)),
+  Parameters.int4(tasks.map(({ priority }) => priority)),
+  Parameters.text(tasks.map(({ payload }) => payload)),
+  Parameters.int4(tasks.map(({ maxAttempts }) => maxAttempts)),
+  Parameters.int4(tasks.map(({ timeoutMillis }) => timeoutMillis)),
+  Parameters.array(tasks.map(({ runAtMillis }) => runAtMillis), PgTypes.OID.timestamptz),
+  Parameters.float8(tasks.map(({ delayMillis }) => delayMillis)),
+  Parameters.text(tasks.map(({ uniqueKey }) => uniqueKey)),
+  Parameters.text(tasks.map(({ tag }) => tag)),
+  Parameters.text(tasks.map(({ userId }) => userId)),
+  Parameters.text(tasks.map(({ metadata }) => metadata))
+]
+
+const insert = (s: string) => `
+insert into ${s}.tasks (
+       type, queue, priority, payload, max_attempts, timeout_ms, run_at, unique_key, tag, user_id, metadata)
+select $1, n.queue, n.priority::smallint, n.payload::jsonb, n.max_attempts, n.timeout_ms,
+       coalesce(n.run_at, now() + n.delay_ms * interval '1 millisecond'),
+       n.unique_key, n.tag, n.user_id, n.metadata::jsonb
+  from unnest($2::text[], $3::int[], $4::text[], $5::int[], $6::int[], $7::timestamptz[], $8::float8[],
+              $9::text[], $10::text[], $11::text[], $12::text[])
+       with ordinality
+    as n(queue, priority, payload, max_attempts, timeout_ms, run_at, delay_ms,
+         unique_key, tag, user_id, metadata, place)
+ order by n.place
+    on conflict (type, unique_key) where unique_key is not null and status in ('queued', 'processing') do nothing
+returning id, unique_key, run_at, created_at`
+
+// served by tasks_unique_key_idx
+const holders = (s: string) => `
+select id, unique_key
+  from ${s}.tasks
+ where type = $1 and unique_key = any($2::text[]) and unique_key is not null
+   and status in ('queued', 'processing')`
+
+// An update that waited for another's change looks at the new row, but the select still sees the old one.
+const cancel = (s: string) => `
+with cancelled as (
+  update ${s}.tasks set status = 'cancelled'
+   where id = $1 and status in ('queued', 'processing')
+  returning id
+)
+select status, exists (select from cancelled) as changed
+  from ${s}.tasks
+ where id = $1`
+
+// Attempts that stay charged leave one for this run: a claim charges it.
+const retry = (s: string) => `
+with requeued as (
+  update ${s}.tasks
+     set status = 'queued', run_at = now(),
+         attempts = case when $2 then 0 else least(attempts, max_attempts - 1) end
+   where id = $1 and status in ('completed', 'failed', 'cancelled') and locked_by is null
+  returning id
+)
+select status, locked_by is not null as held, exists (select from requeued) as changed
+  from ${s}.tasks
+ where id = $1`
+
+const taskColumns =
+  `id, type, queue, status, priority, payload, result, error, run_at, attempts, max_attempts, timeout_ms,
+       epoch, locked_by, lease_expires_at, unique_key, tag, user_id, metadata, created_at, started_at, finished_at`
+
+const find = (s: string) => `
+select ${taskColumns}
+  from ${s}.tasks
+ where id = $1`
+
+// reads the primary key backwards
+const list = (s: string) => `
+select ${taskColumns}
+  from ${s}.tasks
+ where ($1::bigint is null or id < $1)
+   and ($2::text is null or status = $2)
+   and ($3::text is null or type = $3)
+   and ($4::text is null or queue = $4)
+   and ($5::text is null or tag = $5)
+   and ($6::text is null or user_id = $6)
+ order by id desc
+ limit $7`
+
+const stats = (s: string) => `
+select count(*) filter (where status = 'queued') as queued,
+       count(*) filter (where status = 'processing') as processing,
+       count(*) filter (where status = 'completed') as completed,
+       count(*) filter (where status = 'failed') as failed,
+       count(*) filter (where status = 'cancelled') as cancelled,
+       count(*) as total
+  from ${s}.tasks`
+
+const over = "status in ('completed', 'failed', 'cancelled') and t.locked_by is null"
+
+const unfinished = (s: string) => `
+select t.id
+  from ${s}.tasks t
+ where t.id = any($1::bigint[]) and not (t.${over})`
+
+// One snapshot: a task that is over comes with its closing event, as both were written by one statement.
+const page = (s: string) => `
+select t.type as task_type, t.epoch as task_epoch, t.${over} as over,
+       e.epoch, e.seq, e.type, e.data, e.created_at
+  from ${s}.tasks t
+  left join lateral (
+       select epoch, seq, type, data, created_at
+         from ${s}.task_events
+        where task_id = t.id and (epoch, seq) > ($2, $3)
+        order by epoch, seq
+        limit $4
+       ) e on true
+ where t.id = $1
+ order by e.epoch, e.seq`
+
+const ending = (s: string) => `
+select t.status, t.epoch, t.${over} as over, t.error, t.started_at,
+       coalesce(t.finished_at, t.started_at, t.created_at) as closed_at, coalesce(e.seq, 0) as seq, e.type
+  from ${s}.tasks t
+  left join lateral (
+       select seq, type
+         from ${s}.task_events
+        where task_id = t.id and epoch = t.epoch
+        order by seq desc
+        limit 1
+       ) e on true
+ where t.id = $1`
+
+interface TaskRow {
+  readonly id: bigint
+  readonly type: string
+  readonly queue: string
+  readonly status: Status
+  readonly priority: number
+  readonly payload: Schema.Json
+  readonly result: Schema.Json
+  readonly error: Schema.Json
+  readonly run_at: Date | number
+  readonly attempts: number
+  readonly max_attempts: number
+  readonly timeout_ms: number | null
+  readonly epoch: bigint
+  readonly locked_by: string | null
+  readonly lease_expires_at: Date | null
+  readonly unique_key: string | null
+  readonly tag: string | null
+  readonly user_id: string | null
+  readonly metadata: Schema.JsonObject | null
+  readonly created_at: Date
+  readonly started_at: Date | null
+  readonly finished_at: Date | null
+}
+
+const decodeTask = (row: TaskRow): StoredTask => ({
+  id: row.id as StoredTask["id"],
+  type: row.type,
+  queue: row.queue,
+  status: row.status,
+  priority: row.priority,
+  payload: row.payload,
+  result: row.result,
+  error: row.error === null ? null : failure(row.error),
+  runAt: dateTime(row.run_at),
+  attempts: row.attempts,
+  maxAttempts: row.max_attempts,
+  timeout: row.timeout_ms === null ? null : Duration.millis(row.timeout_ms),
+  epoch: row.epoch,
+  lockedBy: row.locked_by,
+  leaseExpiresAt: row.lease_expires_at && dateTime(row.lease_expires_at),
+  uniqueKey: row.unique_key,
+  tag: row.tag,
+  userId: row.user_id,
+  metadata: row.metadata ?? {},
+  createdAt: dateTime(row.created_at),
+  startedAt: row.started_at && dateTime(row.started_at),
+  finishedAt: row.finished_at && dateTime(row.finished_at)
+})
+
+const isFailure = Schema.is(TaskEvent.Failure)
+
+/**
+ * The column `error`; what another program has written there in a form of its own is the message.
+ *
+ * @category combinators
+ * @since 0.1.0
+ */
+export const failure = (error: Schema.Json): TaskEvent.Failure =>
+  isFailure(error) ? error : { kind: "failure", tag: "Unknown", message: JSON.stringify(error) }
+
+const maxMillis = 8.64e15
+
+/**
+ * A point in time as the driver reads it: PostgreSQL's `infinity` is a number, and here the last day there is.
+ *
+ * @category combinators
+ * @since 0.1.0
+ */
+export const dateTime = (time: Date | number): DateTime.Utc =>
+  DateTime.makeUnsafe(typeof time === "number" ? Math.max(-maxMillis, Math.min(maxMillis, time)) : time)
+
+interface PageRow {
+  readonly task_type: string
+  readonly task_epoch: bigint
+  readonly over: boolean
+  readonly epoch: bigint | null
+  readonly seq: number
+  readonly type: string
+  readonly data: Schema.Json
+  readonly created_at: Date
+}
+
+const decodePage = (rows: ReadonlyArray<PageRow>): Page | undefined => {
+  const [first] = rows
+  if (first === undefined) return undefined
+  const events: Array<StoredEvent> = []
+  for (const { created_at, data, epoch, seq, type } of rows) {
+    if (epoch !== null) events.push({ position: { epoch, seq }, type, data, createdAt: dateTime(created_at) })
+  }
+  return { type: first.task_type, epoch: first.task_epoch, over: first.over, events }
+}
