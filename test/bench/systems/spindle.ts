@@ -4,7 +4,11 @@
 import { PgClient } from "@effect/sql-pg"
 import { Effect, Layer, ManagedRuntime, Redacted, References, Schema } from "effect"
 import { SqlClient } from "effect/sql"
-import { HandlerRegistry, Task, TaskGroup, Worker } from "../../../src/index.ts"
+import * as HandlerRegistry from "../../../src/HandlerRegistry.ts"
+import * as Migrations from "../../../src/storage/Migrations.ts"
+import * as Task from "../../../src/Task.ts"
+import * as TaskGroup from "../../../src/TaskGroup.ts"
+import * as Worker from "../../../src/Worker.ts"
 import { connections, type ConnectOptions, type Implementation, type Recorder } from "../protocol.ts"
 
 class Bench extends Task.make("bench", {
@@ -40,16 +44,7 @@ const layer = (options: Omit<ConnectOptions, "expected" | "record" | "url">, rec
 
 const sqlLayer = (url: string) => PgClient.layer({ url: Redacted.make(url), maxConnections: connections })
 
-const silent: Recorder = { started: () => undefined, interrupted: () => undefined }
-
-const prepare = (url: string) =>
-  layer({ concurrency: 1, notifications: true, job: "end" }, silent).pipe(
-    Layer.provide(sqlLayer(url)),
-    Layer.build,
-    Effect.scoped,
-    Effect.asVoid,
-    Effect.runPromise
-  )
+const prepare = (url: string) => Migrations.run.pipe(Effect.provide(sqlLayer(url)), Effect.asVoid, Effect.runPromise)
 
 const warm = Effect.flatMap(
   SqlClient.SqlClient,
