@@ -53,7 +53,7 @@ export class Server extends Context.Service<Server, {
   /** How many statements were logged while an effect ran; `undefined` without a readable log. */
   readonly countStatements: <A, E, R>(
     effect: Effect.Effect<A, E, R>
-  ) => Effect.Effect<readonly [A, number | undefined], E | SqlError.SqlError, R>
+  ) => Effect.Effect<readonly [A, number | undefined], BenchError | E | SqlError.SqlError, R>
 }>()("bench/Server") {}
 
 const withDatabase = (url: string) => (database: string) => {
@@ -94,8 +94,11 @@ const make = Effect.gen(function*() {
     const database = `${prefix}_${created++}`
     return Effect.as(admin.unsafe(`create database ${database} template ${template}`), database)
   }
+  // Whatever an interrupted run has left, half-made templates included.
+  yield* Effect.addFinalizer(() =>
+    Effect.forEach(Array.from({ length: created }, (_, index) => `${prefix}_${index}`), (_) => Effect.ignore(drop(_)))
+  )
   const templates = new Map<string, string>()
-  yield* Effect.addFinalizer(() => Effect.forEach(templates.values(), (database) => Effect.ignore(drop(database))))
 
   let marks = 0
   const mark = Effect.suspend(() => {
@@ -118,10 +121,7 @@ const make = Effect.gen(function*() {
       if (known !== undefined) return known
       const database = yield* create("template0")
       templates.set(key, database)
-      yield* Effect.onError(
-        build(database),
-        () => Effect.sync(() => templates.delete(key)).pipe(Effect.andThen(Effect.ignore(drop(database))))
-      )
+      yield* build(database)
       return database
     }),
     cpuSeconds: Effect.sync(() => postmaster === undefined ? undefined : treeSeconds(postmaster)),
@@ -146,10 +146,13 @@ const make = Effect.gen(function*() {
       const from = yield* mark
       const value = yield* effect
       const to = yield* mark
-      const text = yield* Effect.repeat(logFrom(file?.size ?? 0), {
-        until: (text) => text.includes(to),
-        schedule: Schedule.spaced("20 millis")
-      })
+      const text = yield* logFrom(file?.size ?? 0).pipe(
+        Effect.repeat({ until: (text) => text.includes(to), schedule: Schedule.spaced("20 millis") }),
+        Effect.timeoutOrElse({
+          duration: "10 seconds",
+          orElse: () => Effect.fail(new BenchError({ message: `what is logged does not appear in ${log}` }))
+        })
+      )
       const counted = text.slice(text.indexOf(from), text.indexOf(to)).match(statement)
       return [value, counted?.length ?? 0] as const
     })
