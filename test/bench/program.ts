@@ -10,11 +10,11 @@ import { BenchError } from "./errors.ts"
 
 const root = join(import.meta.dirname, "../..")
 
-/** What this run leaves on disk while it lasts. */
-export const directory = join(root, ".spindle", `bench-${process.pid}`)
+/** A directory that exists while this run lasts. */
+export const temporary = (name: string): string => join(root, ".spindle", `bench-${process.pid}-${name}`)
 
 const compile = Effect.gen(function*() {
-  const outDir = join(directory, "program")
+  const outDir = temporary("program")
   yield* Effect.addFinalizer(() => Effect.sync(() => rmSync(outDir, { recursive: true, force: true })))
   const tsc = join(root, "node_modules/typescript/bin/tsc")
   yield* Effect.tryPromise({

@@ -11,7 +11,7 @@ import { rmSync } from "node:fs"
 import * as EmbeddedPostgres from "../../src/storage/EmbeddedPostgres.ts"
 import { BenchError } from "./errors.ts"
 import { postmasterOf, treeSeconds } from "./proc.ts"
-import { directory } from "./program.ts"
+import { temporary } from "./program.ts"
 
 /** What differs from the defaults of PostgreSQL: memory, and a log that statements can be counted in. */
 const settings = {
@@ -67,12 +67,13 @@ const start = Effect.gen(function*() {
   if (given !== undefined && given !== "") {
     return { owned: false, url: withDatabase(given), adminUrl: Redacted.make(given) }
   }
+  const dataDir = temporary("server")
   // Registered first, so that it runs last: when the server has stopped.
-  const used = [directory]
+  const used = [dataDir]
   yield* Effect.addFinalizer(() =>
     Effect.forEach(used, (path) => Effect.sync(() => rmSync(path, { recursive: true, force: true })))
   )
-  const server = yield* EmbeddedPostgres.make({ dataDir: directory, settings })
+  const server = yield* EmbeddedPostgres.make({ dataDir, settings })
   used.push(server.dataDir)
   return { owned: true, url: server.url, adminUrl: server.url("postgres") }
 })
