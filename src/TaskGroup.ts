@@ -151,7 +151,7 @@ const Proto = {
   },
   of: identity,
   toLayer(this: Any, build: any) {
-    return layerOf(this.tasks.keys(), fromBuild(build))
+    return layerOf([...this.tasks.keys()], fromBuild(build))
   },
   toLayerHandler(this: Any, type: string, build: AnyHandlerFn | Effect.Effect<AnyHandlerFn>) {
     return layerOf([type], Effect.map(fromBuild(build), (handler) => ({ [type]: handler })))

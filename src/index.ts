@@ -1,1 +1,10 @@
-export {}
+/** @since 0.1.0 */
+export * as Db from "./Db.ts"
+export * as HandlerRegistry from "./HandlerRegistry.ts"
+export * as Lifecycle from "./Lifecycle.ts"
+export * as RetryPolicy from "./RetryPolicy.ts"
+export * as Stats from "./Stats.ts"
+export * as Task from "./Task.ts"
+export * as TaskEvent from "./TaskEvent.ts"
+export * as TaskGroup from "./TaskGroup.ts"
+export * as Worker from "./Worker.ts"

@@ -1,0 +1,91 @@
+/**
+ * One claim of a task in this process: from the claim's reply until its outcome is recorded.
+ *
+ * @since 0.1.0
+ */
+import type * as Clock from "effect/Clock"
+import * as DateTime from "effect/DateTime"
+import type * as Fiber from "effect/Fiber"
+import type { ClaimedRow } from "../storage/Claim.ts"
+import type { Held } from "../storage/TaskStore.ts"
+import type * as Task from "../Task.ts"
+
+/**
+ * Why a handler was interrupted. Effect's interruption carries no reason, hence whoever interrupts leaves it here.
+ *
+ * - `cancelled`: the row says so
+ * - `timeout`: the attempt took longer than it may
+ * - `lost`: the lease could not be renewed, or somebody else holds the task
+ * - `shutdown`: the worker stops
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Interruption = "cancelled" | "timeout" | "lost" | "shutdown"
+
+/**
+ * @category models
+ * @since 0.1.0
+ */
+export class Attempt {
+  readonly row: ClaimedRow
+  readonly task: Task.Row
+  readonly key: string
+  /** When the claim's reply came, in milliseconds of the monotonic clock. */
+  readonly leasedAt: number
+  /** The `seq` of the last event that was accepted. */
+  seq = 0
+  /** When the handler started, and when it must have ended, in milliseconds of this process's clock. */
+  startedAt = 0
+  deadline = Infinity
+  fiber: Fiber.Fiber<void> | undefined = undefined
+  interruption: Interruption | undefined = undefined
+  /** Whether nothing more is accepted from it: its outcome is known, or the row is somebody else's. */
+  closed = false
+
+  constructor(row: ClaimedRow, leasedAt: number) {
+    this.row = row
+    this.leasedAt = leasedAt
+    this.key = keyOf(row)
+    this.task = {
+      id: row.id as Task.TaskId,
+      type: row.type,
+      queue: row.queue,
+      priority: row.priority,
+      tag: row.tag,
+      userId: row.userId,
+      metadata: row.metadata,
+      createdAt: DateTime.fromDateUnsafe(row.createdAt),
+      runAt: DateTime.fromDateUnsafe(row.runAt)
+    }
+  }
+}
+
+/**
+ * A worker can hold a task twice: a lost claim that still unwinds, and a newer one.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const keyOf = ({ epoch, id }: Held): string => `${id}:${epoch}`
+
+/**
+ * A clock that nobody sets, in milliseconds.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const monotonicMillis = (clock: Clock.Clock): number => Number(clock.monotonicTimeNanosUnsafe() / 1_000_000n)
+
+/**
+ * For log lines about an attempt.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const annotations = ({ row }: Attempt): Record<string, unknown> => ({
+  taskId: String(row.id),
+  taskType: row.type,
+  attempt: row.attempts,
+  ...(row.tag === null ? undefined : { tag: row.tag })
+})

@@ -1,0 +1,70 @@
+/**
+ * Interrupts the handlers of tasks that have been cancelled, whoever cancelled them.
+ *
+ * The row decides. A notification is only a reason to read it, and while anything runs all rows are read every poll
+ * interval.
+ *
+ * @since 0.1.0
+ */
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Queue from "effect/Queue"
+import type { StorageError } from "../storage/StorageError.ts"
+import { TaskStore } from "../storage/TaskStore.ts"
+import * as Loop from "./Loop.ts"
+import { Settings } from "./Settings.ts"
+import { Supervisor } from "./Supervisor.ts"
+import { WakeUps } from "./WakeUps.ts"
+
+/**
+ * @category services
+ * @since 0.1.0
+ */
+export class CancelWatcher extends Context.Service<CancelWatcher, {
+  /** Looks where notifications point to, and at everything every poll interval, for ever. */
+  readonly run: ReadonlyArray<Effect.Effect<never>>
+  /** Looks again at a task that was cancelled while its claim was on the way. */
+  readonly claimed: (id: bigint) => void
+}>()("spindle/CancelWatcher") {
+  static readonly layer: Layer.Layer<CancelWatcher, never, TaskStore | Supervisor | WakeUps | Settings> = Layer.effect(
+    CancelWatcher,
+    Effect.gen(function*() {
+      const store = yield* TaskStore
+      const supervisor = yield* Supervisor
+      const { cancelled } = yield* WakeUps
+      const { pollMillis, workerId } = yield* Settings
+      // Cancelled before the reply of their claim was here. They are looked at with the next poll, unless they come earlier.
+      const early = new Set<bigint>()
+
+      const look = (ids: ReadonlyArray<bigint>): Effect.Effect<void, StorageError> =>
+        ids.length === 0
+          ? Effect.void
+          : Effect.map(store.cancelled(workerId, ids), (rows) => {
+            for (const row of rows) supervisor.interrupt(row, "cancelled")
+          })
+
+      const all = Effect.suspend(() => {
+        early.clear()
+        return look([...new Set([...supervisor.held()].map(({ row }) => row.id))])
+      })
+
+      const hinted = Effect.gen(function*() {
+        const hints = yield* Queue.takeAll(cancelled)
+        if (hints.includes(undefined)) return yield* all
+        const ids = new Set(hints as ReadonlyArray<bigint>)
+        const held = new Set<bigint>()
+        for (const { row } of supervisor.held()) if (ids.has(row.id)) held.add(row.id)
+        for (const id of ids) if (!held.has(id) && early.size < 1000) early.add(id)
+        yield* look([...held])
+      })
+
+      return CancelWatcher.of({
+        run: [Loop.turns("cancelling", hinted), Loop.every("looking for cancelled tasks", pollMillis, all)],
+        claimed: (id) => {
+          if (early.delete(id)) Queue.offerUnsafe(cancelled, id)
+        }
+      })
+    })
+  )
+}

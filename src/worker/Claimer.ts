@@ -1,0 +1,125 @@
+/**
+ * Claims tasks for the free slots: when a slot is freed while there is more, on a notification, when the next task is
+ * due, and every poll interval.
+ *
+ * @since 0.1.0
+ */
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Latch from "effect/Latch"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Db from "../Db.ts"
+import { HandlerRegistry } from "../HandlerRegistry.ts"
+import { Stats } from "../Stats.ts"
+import type { ClaimedRow } from "../storage/Claim.ts"
+import type { StorageError } from "../storage/StorageError.ts"
+import { type Claimed, TaskStore } from "../storage/TaskStore.ts"
+import { CancelWatcher } from "./CancelWatcher.ts"
+import * as Loop from "./Loop.ts"
+import { globs, Settings } from "./Settings.ts"
+import { type Demand, Supervisor } from "./Supervisor.ts"
+import { WakeUps } from "./WakeUps.ts"
+
+const patience = "5 seconds"
+
+/**
+ * @category services
+ * @since 0.1.0
+ */
+export class Claimer extends Context.Service<Claimer, {
+  /** Claims, until it is stopped. */
+  readonly run: Effect.Effect<never>
+  /** Waits for the claim under way, if any; after that nothing is claimed. */
+  readonly stop: Effect.Effect<void>
+  /** Waits for the claim under way, if any. */
+  readonly settled: Effect.Effect<void>
+}>()("spindle/Claimer") {
+  static readonly layer: Layer.Layer<
+    Claimer,
+    never,
+    TaskStore | Supervisor | WakeUps | CancelWatcher | HandlerRegistry | Stats | Settings
+  > = Layer.effect(
+    Claimer,
+    Effect.gen(function*() {
+      const store = yield* TaskStore
+      const supervisor = yield* Supervisor
+      const watcher = yield* CancelWatcher
+      const stats = yield* Stats
+      const { queued } = yield* WakeUps
+      const { leaseMillis, pollMillis, queues: bounds, taskTypes, workerId } = yield* Settings
+      const types = (yield* HandlerRegistry).types.filter(globs(taskTypes))
+      const settled = Latch.makeUnsafe(true)
+      let stopping = false
+      let afterQueue = ""
+
+      // From the reply to a fiber that owns the row nothing is interruptible. A reply that does not come in time is not
+      // waited for: what it claimed is put back by LeaseKeeper.
+      const claim = ({ ahead, queues, slots }: Demand) =>
+        Effect.uninterruptibleMask((restore) =>
+          Effect.suspend(() => {
+            if (stopping) return Effect.succeedNone
+            settled.closeUnsafe()
+            return restore(Db.patiently(
+              store.claim({
+                workerId,
+                leaseMillis,
+                types,
+                quickTypes: supervisor.quickTypes(),
+                slots,
+                ahead,
+                queues,
+                afterQueue
+              }),
+              patience
+            )).pipe(
+              Effect.tap(Option.match({
+                onNone: () => Effect.logWarning("a claim was not answered in time"),
+                onSome: ({ tasks }) => Effect.sync(() => accept(tasks))
+              })),
+              Effect.ensuring(settled.open)
+            )
+          })
+        )
+
+      const accept = (tasks: ReadonlyArray<ClaimedRow>) => {
+        if (tasks.length === 0) return
+        afterQueue = tasks[tasks.length - 1]!.queue
+        supervisor.accept(tasks)
+        stats.claimed(tasks.length)
+        for (const { id } of tasks) watcher.claimed(id)
+      }
+
+      const turn: Effect.Effect<void, StorageError> = Effect.gen(function*() {
+        if (stopping) return yield* Effect.never
+        supervisor.freed.closeUnsafe()
+        const demand = supervisor.demand()
+        if (demand.slots + demand.ahead === 0) return yield* supervisor.freed.await
+        queued.closeUnsafe()
+        const claimed = yield* claim(demand)
+        const wanted = demand.slots > 0 ? demand.slots : demand.ahead
+        if (Option.isSome(claimed) && claimed.value.tasks.length < wanted) yield* wait(claimed.value)
+      })
+
+      const wait = ({ nextDueMillis }: Claimed) => {
+        const millis = Math.min(
+          pollMillis,
+          nextDueMillis === undefined ? Infinity : Math.ceil(nextDueMillis) + 1
+        )
+        const woken = bounds !== undefined
+          ? Effect.raceFirst(queued.await, supervisor.freed.await)
+          : queued.await
+        return Effect.timeoutOption(woken, millis)
+      }
+
+      return Claimer.of({
+        run: Loop.turns("claiming", turn),
+        stop: Effect.suspend(() => {
+          stopping = true
+          return settled.await
+        }),
+        settled: settled.await
+      })
+    })
+  )
+}

@@ -1,0 +1,118 @@
+/**
+ * What went wrong, as it is stored in the column `error`.
+ *
+ * @since 0.1.0
+ */
+import * as Effect from "effect/Effect"
+import * as Predicate from "effect/Predicate"
+import type * as Schema from "effect/Schema"
+import type { Entry } from "../HandlerRegistry.ts"
+import type * as TaskEvent from "../TaskEvent.ts"
+
+const maxMessage = 16 * 1024
+const maxStack = 16 * 1024
+
+/**
+ * An error of the task's own schema, or one that is not in it.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const failure = (entry: Entry, error: unknown): Effect.Effect<TaskEvent.Failure> =>
+  Effect.match(entry.encodeError(error), {
+    onFailure: () => describe("failure", error),
+    onSuccess: (data) => ({ ...describe("failure", error), data })
+  })
+
+/**
+ * A bug in the handler.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const defect = (defect: unknown): TaskEvent.Failure => {
+  const stack = defect instanceof Error ? defect.stack : undefined
+  return { ...describe("defect", defect), ...(stack === undefined ? {} : { stack: stack.slice(0, maxStack) }) }
+}
+
+/**
+ * The handler gave up with `Task.Discard`.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const discarded = (cause: unknown): TaskEvent.Failure => describe("discarded", cause)
+
+/**
+ * The handler failed with `Task.Retry`.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const retry = (cause: unknown): TaskEvent.Failure =>
+  cause === undefined
+    ? { kind: "failure", tag: "Retry", message: "The handler asked to be run again" }
+    : describe("failure", cause)
+
+/**
+ * @category constructors
+ * @since 0.1.0
+ */
+export const timeout = (millis: number): TaskEvent.Failure => ({
+  kind: "timeout",
+  tag: "Timeout",
+  message: `The attempt took longer than its timeout of ${millis} ms`
+})
+
+/**
+ * @category constructors
+ * @since 0.1.0
+ */
+export const interrupted: TaskEvent.Failure = {
+  kind: "interrupted",
+  tag: "Interrupted",
+  message: "The handler interrupted itself"
+}
+
+/**
+ * The payload does not fit the schema.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const rejected = (error: Schema.SchemaError): TaskEvent.Failure => ({
+  kind: "rejected",
+  tag: "InvalidPayload",
+  message: error.message.slice(0, maxMessage)
+})
+
+/**
+ * The payload is larger than a worker takes.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const tooLarge = (what: "payload" | "result", limit: number): TaskEvent.Failure => ({
+  kind: what === "payload" ? "rejected" : "defect",
+  tag: what === "payload" ? "PayloadTooLarge" : "ResultTooLarge",
+  message: `The ${what} is larger than ${limit} bytes of JSON`
+})
+
+const describe = (kind: TaskEvent.Failure["kind"], error: unknown): TaskEvent.Failure => ({
+  kind,
+  tag: (Predicate.hasProperty(error, "_tag") && typeof error._tag === "string"
+    ? error._tag
+    : error instanceof Error
+    ? error.name
+    : "Error").slice(0, 200),
+  message: messageOf(error).slice(0, maxMessage)
+})
+
+const messageOf = (error: unknown): string => {
+  if (Predicate.hasProperty(error, "message") && typeof error.message === "string" && error.message !== "") {
+    return error.message
+  }
+  if (typeof error === "string") return error
+  if (Predicate.hasProperty(error, "_tag")) return String(error._tag)
+  return error instanceof Error ? error.name : Object.prototype.toString.call(error)
+}

@@ -1,0 +1,225 @@
+/**
+ * The one writer of a worker: events while handlers run, outcomes as they end, in order, batched over all its tasks.
+ *
+ * Outcomes go as soon as the previous write is back; lone events wait at most 10 ms for company. A write whose result is
+ * unknown is repeated, for the statement takes nothing twice; one that the database refuses is taken apart.
+ *
+ * @since 0.1.0
+ */
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Latch from "effect/Latch"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Schedule from "effect/Schedule"
+import * as Db from "../Db.ts"
+import { StorageError } from "../storage/StorageError.ts"
+import { TaskStore } from "../storage/TaskStore.ts"
+import type { OutcomeEntry, Written } from "../storage/Write.ts"
+import { annotations, type Attempt, keyOf } from "./Attempt.ts"
+import { Backlog, type Item, type Verdict } from "./Backlog.ts"
+import { Settings } from "./Settings.ts"
+
+const windowMillis = 10
+const patience = "12 seconds"
+const lockedPause = "200 millis"
+const refusedPause = "5 seconds"
+
+// SQLSTATE classes that speak of the values: data exceptions, violated constraints, exceeded limits.
+const refusesValues = ({ sqlState }: StorageError) => sqlState !== undefined && /^(22|23|54)/.test(sqlState)
+
+const backoff = Schedule.min([Schedule.exponential("50 millis"), Schedule.spaced("2 seconds")]).pipe(Schedule.jittered)
+
+/**
+ * @category services
+ * @since 0.1.0
+ */
+export class Journal extends Context.Service<Journal, {
+  /** Accepts an event, giving it the attempt's next `seq`. Waits while too much is unwritten. */
+  readonly emit: (attempt: Attempt, type: string, data: string) => Effect.Effect<void>
+  /** Accepts how an attempt ended and tells what became of that. Never waits. */
+  readonly settle: (
+    attempt: Attempt,
+    outcome: OutcomeEntry,
+    settled: (verdict: Verdict, recorded: OutcomeEntry) => void
+  ) => void
+  /** The outcomes that are not recorded yet. */
+  readonly unsettled: () => ReadonlyArray<Attempt>
+  readonly unsettledCount: () => number
+  /** Waits until everything that was accepted is written. */
+  readonly flush: Effect.Effect<void>
+  /** Writes, for ever. */
+  readonly run: Effect.Effect<never>
+}>()("spindle/Journal") {
+  static readonly layer: Layer.Layer<Journal, never, TaskStore | Settings> = Layer.effect(
+    Journal,
+    Effect.gen(function*() {
+      const store = yield* TaskStore
+      const { workerId } = yield* Settings
+      const scope = yield* Effect.scope
+      const clock = yield* Clock.Clock
+      const backlog = new Backlog()
+      const unsettled = new Map<string, Attempt>()
+      const written = Latch.makeUnsafe(true)
+      let unfinished = 0
+      let lastWriteAt = 0
+
+      const push = (item: Item) => {
+        unfinished++
+        written.closeUnsafe()
+        backlog.push(item)
+      }
+
+      const finish = (item: Item, verdict: Verdict) => {
+        if (item.outcome !== undefined) {
+          unsettled.delete(item.attempt.key)
+          item.settled(verdict, item.outcome)
+        }
+        if (--unfinished === 0) written.openUnsafe()
+      }
+
+      // Off the writer's way, so that one task's lock does not hold up the outcomes of others.
+      const postpone = (item: Item, pause: "200 millis" | "5 seconds") =>
+        Effect.sync(() => backlog.push(item)).pipe(Effect.delay(pause), Effect.forkIn(scope))
+
+      const write = (items: ReadonlyArray<Item>): Effect.Effect<Written, StorageError> =>
+        Db.patiently(
+          store.write(
+            workerId,
+            items.flatMap(({ event }) => event ?? []),
+            items.flatMap(({ outcome }) => outcome ?? [])
+          ),
+          patience
+        ).pipe(
+          Effect.flatMap(Option.match({
+            onNone: () =>
+              Effect.fail(
+                new StorageError({ operation: "write outcomes", transient: true, cause: "no answer in time" })
+              ),
+            onSome: Effect.succeed
+          }))
+        )
+
+      const persist = (items: ReadonlyArray<Item>) =>
+        write(items).pipe(
+          Effect.tapError((error) => Effect.logWarning("a write failed and is repeated", error.message)),
+          Effect.retry({ schedule: backoff, while: (error) => !refusesValues(error) })
+        )
+
+      const conclude = Effect.fnUntraced(function*(items: ReadonlyArray<Item>, result: Written) {
+        const accepted = new Set(result.accepted)
+        const cancelled = new Set(result.cancelled)
+        const open: Array<Item> = []
+        for (const item of items) {
+          if (item.outcome === undefined) finish(item, "accepted")
+          else if (!accepted.has(item.outcome.taskId)) open.push(item)
+          else finish(item, cancelled.has(item.outcome.taskId) ? "cancelled" : "accepted")
+        }
+        if (open.length > 0) yield* examine(open)
+      })
+
+      // Not accepted: locked by somebody's open transaction, recorded before without our hearing of it, or lost.
+      const examine = Effect.fnUntraced(function*(items: ReadonlyArray<Item>) {
+        const rows = yield* store.inspect(items.map(({ attempt }) => attempt.row.id)).pipe(
+          Effect.retry({ schedule: backoff }),
+          Effect.orDie
+        )
+        const byKey = new Map(rows.map((row) => [keyOf(row), row]))
+        for (const item of items) {
+          const row = byKey.get(item.attempt.key)
+          if (row?.lockedBy === workerId) yield* postpone(item, lockedPause)
+          else if (row?.lockedBy === null) finish(item, row.status === "cancelled" ? "cancelled" : "accepted")
+          else {
+            yield* Effect.logWarning("an outcome came too late: the task is somebody else's by now").pipe(
+              Effect.annotateLogs(annotations(item.attempt))
+            )
+            finish(item, "stale")
+          }
+        }
+      })
+
+      const isolate = Effect.fnUntraced(function*(items: ReadonlyArray<Item>) {
+        for (const item of items) {
+          yield* persist([item]).pipe(
+            Effect.catch((error) =>
+              Effect.andThen(
+                Effect.logWarning("the database refused a value", error.message).pipe(
+                  Effect.annotateLogs(annotations(item.attempt))
+                ),
+                persist([storable(item, error)])
+              )
+            ),
+            Effect.flatMap((result) => conclude([item], result)),
+            Effect.catch(() => postpone(item, refusedPause))
+          )
+        }
+      })
+
+      const turn = Effect.gen(function*() {
+        yield* backlog.filled.await
+        const waited = clock.currentTimeMillisUnsafe() - lastWriteAt
+        if (waited < windowMillis) {
+          yield* Effect.timeoutOption(backlog.urgent.await, windowMillis - waited)
+        }
+        const items = backlog.take()
+        lastWriteAt = clock.currentTimeMillisUnsafe()
+        yield* persist(items).pipe(
+          Effect.flatMap((result) => conclude(items, result)),
+          Effect.catch(() => isolate(items))
+        )
+      })
+
+      return Journal.of({
+        emit: (attempt, type, data) =>
+          Effect.suspend(() => {
+            if (attempt.closed) return Effect.void
+            const accept = Effect.sync(() => {
+              if (attempt.closed) return
+              const { epoch, id: taskId } = attempt.row
+              push({ attempt, bytes: data.length, event: { taskId, epoch, seq: ++attempt.seq, type, data } })
+            })
+            return Effect.andThen(backlog.room.await, accept)
+          }),
+        settle: (attempt, outcome, settled) => {
+          attempt.closed = true
+          unsettled.set(attempt.key, attempt)
+          push({
+            attempt,
+            bytes: (outcome.result?.length ?? 0) + (outcome.error?.length ?? 0) + outcome.closingData.length,
+            outcome,
+            settled
+          })
+        },
+        unsettled: () => [...unsettled.values()],
+        unsettledCount: () => unsettled.size,
+        flush: written.await,
+        run: Effect.forever(turn, { disableYield: true })
+      })
+    })
+  )
+}
+
+/**
+ * What is stored in the place of a value that the database refuses, such as JSON nested deeper than it reads: an event
+ * keeps its JSON as text, marked; an outcome becomes a failure that says what was refused.
+ */
+const storable = (item: Item, error: StorageError): Item =>
+  item.event !== undefined
+    ? { ...item, event: { ...item.event, data: JSON.stringify({ sanitized: true, json: item.event.data }) } }
+    : { ...item, outcome: refused(item.outcome, error) }
+
+const refused = (outcome: OutcomeEntry, { message }: StorageError): OutcomeEntry => {
+  const error = { kind: "defect", tag: "Unstorable", message: `The outcome could not be stored. ${message}` }
+  return {
+    ...outcome,
+    status: "failed",
+    result: null,
+    error: JSON.stringify(error),
+    delayMillis: null,
+    refund: false,
+    closing: "error",
+    closingData: JSON.stringify({ ...error, willRetry: false }),
+    announce: true
+  }
+}

@@ -1,0 +1,83 @@
+/**
+ * Renews the leases of what this worker holds, and lets go of what it can no longer be sure of.
+ *
+ * A lease counts from the moment a renewal was *sent*, on this process's monotonic clock. Three quarters of it after the
+ * last renewal that succeeded the handlers are stopped: their tasks may be somebody else's soon. That is a courtesy to
+ * them; what keeps a late outcome out is the fence.
+ *
+ * @since 0.1.0
+ */
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Db from "../Db.ts"
+import type { StorageError } from "../storage/StorageError.ts"
+import { TaskStore } from "../storage/TaskStore.ts"
+import { keyOf, monotonicMillis } from "./Attempt.ts"
+import { Claimer } from "./Claimer.ts"
+import * as Loop from "./Loop.ts"
+import { Settings } from "./Settings.ts"
+import { Supervisor } from "./Supervisor.ts"
+
+/**
+ * @category services
+ * @since 0.1.0
+ */
+export class LeaseKeeper extends Context.Service<LeaseKeeper, {
+  /** Renews, and watches that renewals succeed, for ever. */
+  readonly run: ReadonlyArray<Effect.Effect<never>>
+}>()("spindle/LeaseKeeper") {
+  static readonly layer: Layer.Layer<LeaseKeeper, never, TaskStore | Supervisor | Claimer | Settings> = Layer.effect(
+    LeaseKeeper,
+    Effect.gen(function*() {
+      const store = yield* TaskStore
+      const supervisor = yield* Supervisor
+      const claimer = yield* Claimer
+      const { leaseMillis, workerId } = yield* Settings
+      const clock = yield* Clock.Clock
+      const now = () => monotonicMillis(clock)
+      let renewedAt = now()
+
+      const renew: Effect.Effect<void, StorageError> = Effect.gen(function*() {
+        const sentAt = now()
+        const before = new Set([...supervisor.held()].map(({ key }) => key))
+        const answer = yield* Db.patiently(store.renew(workerId, leaseMillis), leaseMillis / 4)
+        if (Option.isNone(answer)) return yield* Effect.logWarning("a heartbeat was not answered in time")
+        renewedAt = sentAt
+        const mine = new Set(answer.value.map(keyOf))
+        for (const attempt of [...supervisor.held()]) {
+          if (before.has(attempt.key) && !mine.has(attempt.key)) supervisor.interrupt(attempt.row, "lost")
+        }
+        const unknown = answer.value.filter((held) => !before.has(keyOf(held)))
+        if (unknown.length === 0) return
+        // They may be of a claim whose reply is on the way, or recorded by now. What is neither is nobody's.
+        yield* claimer.settled
+        for (const row of yield* store.inspect(unknown.map(({ id }) => id))) {
+          if (row.lockedBy !== workerId || supervisor.holds(row)) continue
+          yield* Effect.logWarning("a task is put back: the reply to its claim never came").pipe(
+            Effect.annotateLogs({ taskId: String(row.id) })
+          )
+          supervisor.giveBack(row)
+        }
+      })
+
+      const watch = Effect.suspend(() => {
+        const tooLongAgo = now() - leaseMillis * 3 / 4
+        if (renewedAt > tooLongAgo) return Effect.void
+        const doubtful = [...supervisor.held()].filter((attempt) => attempt.leasedAt <= tooLongAgo && !attempt.closed)
+        if (doubtful.length === 0) return Effect.void
+        for (const { row } of doubtful) supervisor.interrupt(row, "lost")
+        return Effect.logWarning("the lease could not be renewed: its handlers are stopped and their tasks put back")
+      })
+
+      return LeaseKeeper.of({
+        run: [
+          Loop.every("renewing leases", leaseMillis / 4, renew),
+          Loop.every("watching the lease", leaseMillis / 16, watch)
+        ]
+      })
+    })
+  )
+}

@@ -1,0 +1,318 @@
+/**
+ * The running tasks of a worker: a fiber each, within the bounds of the worker and of its queues, with the reason why one
+ * is interrupted, until its outcome is recorded.
+ *
+ * @since 0.1.0
+ */
+import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Latch from "effect/Latch"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as HandlerRegistry from "../HandlerRegistry.ts"
+import * as Lifecycle from "../Lifecycle.ts"
+import type { ClaimedRow } from "../storage/Claim.ts"
+import type { Held } from "../storage/TaskStore.ts"
+import type { OutcomeEntry } from "../storage/Write.ts"
+import { annotations, Attempt, type Interruption, keyOf, monotonicMillis } from "./Attempt.ts"
+import type { Verdict } from "./Backlog.ts"
+import * as Failures from "./Failures.ts"
+import { Journal } from "./Journal.ts"
+import { Outcome, toEntry } from "./Outcome.ts"
+import { QuickTypes } from "./QuickTypes.ts"
+import { Settings } from "./Settings.ts"
+import * as TaskRunner from "./TaskRunner.ts"
+
+/**
+ * What may be claimed now.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Demand {
+  readonly slots: number
+  readonly ahead: number
+  readonly queues: ReadonlyMap<string, number> | undefined
+}
+
+const maxUnsettled = (concurrency: number) => 1000 + 4 * concurrency
+
+/**
+ * @category services
+ * @since 0.1.0
+ */
+export class Supervisor extends Context.Service<Supervisor, {
+  readonly demand: () => Demand
+  /** Types whose tasks end within milliseconds. */
+  readonly quickTypes: () => ReadonlySet<string>
+  /** Takes over claimed rows; each runs as soon as there is a slot. */
+  readonly accept: (rows: ReadonlyArray<ClaimedRow>) => void
+  /** Interrupts a claim that is still held here, with the reason. Does nothing for another epoch of the task. */
+  readonly interrupt: (held: Held, reason: Interruption) => void
+  readonly interruptAll: (reason: Interruption) => void
+  /** Gives back a claim that never became an attempt, because its reply did not arrive. */
+  readonly giveBack: (held: Held) => void
+  /** Every claim whose outcome is not recorded yet. */
+  readonly held: () => IterableIterator<Attempt>
+  readonly holds: (held: Held) => boolean
+  readonly running: () => number
+  /** Open whenever a slot was freed since it was last closed. */
+  readonly freed: Latch.Latch
+  /** From now on nothing starts: what waits is put back, and `accept` puts back what still comes. */
+  readonly stop: () => void
+  /** Waits until no handler runs. */
+  readonly idle: Effect.Effect<void>
+  /** Interrupts attempts at their deadlines, for ever. */
+  readonly run: Effect.Effect<never>
+}>()("spindle/Supervisor") {
+  static readonly layer: Layer.Layer<Supervisor, never, Journal | HandlerRegistry.HandlerRegistry | Settings> = Layer
+    .effect(
+      Supervisor,
+      Effect.gen(function*() {
+        const journal = yield* Journal
+        const registry = yield* HandlerRegistry.HandlerRegistry
+        const clock = yield* Clock.Clock
+        const runFork = Effect.runForkWith(yield* Effect.context<never>())
+        const { concurrency, publish, queues, timeoutMillis: defaultTimeout, workerId } = yield* Settings
+        const held = new Map<string, Attempt>()
+        const running = new Set<Attempt>()
+        const runningByQueue = new Map<string, number>()
+        const quick = new QuickTypes()
+        let waiting: Array<Attempt> = []
+        let stopping = false
+        let nextDeadline = Infinity
+        const earlierDeadline = Latch.makeUnsafe()
+        const freed = Latch.makeUnsafe()
+        const idle = Latch.makeUnsafe(true)
+        const context: TaskRunner.Context = { workerId, journal, isShuttingDown: Effect.sync(() => stopping) }
+
+        const freeIn = (queue: string) => (queues?.get(queue) ?? Infinity) - (runningByQueue.get(queue) ?? 0)
+
+        const settle = (attempt: Attempt, outcome: Outcome, declaresEvents: boolean, duration: number) => {
+          const entry = toEntry(outcome, attempt, declaresEvents)
+          journal.settle(attempt, entry, (verdict, recorded) => {
+            held.delete(attempt.key)
+            tell(attempt, outcome, entry === recorded ? undefined : recorded, verdict, duration)
+            if (held.size === maxUnsettled(concurrency) - 1) freed.openUnsafe()
+          })
+        }
+
+        const tell = (
+          { row, task }: Attempt,
+          outcome: Outcome,
+          replaced: OutcomeEntry | undefined,
+          verdict: Verdict,
+          duration: number
+        ) => {
+          if (row.attempts === 0) return
+          if (verdict === "stale") return publish(Lifecycle.Event.Released({ task }))
+          if (verdict === "cancelled") return publish(Lifecycle.Event.Cancelled({ task }))
+          if (replaced !== undefined) {
+            return publish(Lifecycle.Event.Failed({ task, error: JSON.parse(replaced.error!), willRetry: false }))
+          }
+          switch (outcome._tag) {
+            case "Completed":
+              return publish(
+                Lifecycle.Event.Completed({ task, result: outcome.result, duration: Duration.millis(duration) })
+              )
+            case "Failed":
+              return publish(Lifecycle.Event.Failed({ task, error: outcome.error, willRetry: false }))
+            case "Retry":
+              return publish(Lifecycle.Event.Failed({ task, error: outcome.error, willRetry: true }))
+            default:
+              return publish(Lifecycle.Event.Released({ task }))
+          }
+        }
+
+        const ended = (attempt: Attempt, entry: HandlerRegistry.Entry, outcome: Outcome) => {
+          const now = clock.currentTimeMillisUnsafe()
+          const { queue, type } = attempt.row
+          running.delete(attempt)
+          runningByQueue.set(queue, runningByQueue.get(queue)! - 1)
+          quick.record(type, now - attempt.startedAt, now)
+          settle(attempt, outcome, entry.declaresEvents, now - attempt.startedAt)
+          freed.openUnsafe()
+          if (running.size === 0) idle.openUnsafe()
+          startWaiting()
+        }
+
+        const start = (attempt: Attempt) => {
+          const { queue, timeoutMillis, type } = attempt.row
+          const entry = Option.getOrThrow(registry.get(type))
+          const { timeout } = entry.task.options
+          running.add(attempt)
+          runningByQueue.set(queue, (runningByQueue.get(queue) ?? 0) + 1)
+          idle.closeUnsafe()
+          attempt.startedAt = clock.currentTimeMillisUnsafe()
+          attempt.deadline = attempt.startedAt +
+            (timeoutMillis ?? (timeout === undefined ? defaultTimeout : Duration.toMillis(timeout)))
+          if (attempt.deadline < nextDeadline) {
+            nextDeadline = attempt.deadline
+            earlierDeadline.openUnsafe()
+          }
+          publish(Lifecycle.Event.Started({ task: attempt.task, attempt: attempt.row.attempts }))
+          attempt.fiber = runFork(
+            TaskRunner.run(context, attempt, entry).pipe(
+              Effect.catchCause((cause) =>
+                Effect.succeed(Outcome.Failed({ error: Failures.defect(Cause.squash(cause)) }))
+              ),
+              Effect.tap((outcome) => report(attempt, outcome)),
+              Effect.map((outcome) => ended(attempt, entry, outcome))
+            ),
+            { uninterruptible: true }
+          )
+        }
+
+        // A handler that ends at once ends inside `start`, and would start the next one ever deeper in the stack.
+        let starting = false
+        const startWaiting = () => {
+          if (starting) return
+          starting = true
+          for (let i = 0; i < waiting.length && running.size < concurrency;) {
+            const attempt = waiting[i]!
+            if (freeIn(attempt.row.queue) <= 0) i++
+            else {
+              waiting.splice(i, 1)
+              start(attempt)
+            }
+          }
+          starting = false
+        }
+
+        const putBack = (attempt: Attempt, reason: "cancelled" | "shutdown" | "lost") => {
+          const outcome = reason === "cancelled"
+            ? Outcome.Cancelled()
+            : Outcome.Released({ reason: reason === "shutdown" ? "shutdown" : "lease_expired" })
+          settle(attempt, outcome, true, 0)
+        }
+
+        const interrupt = (attempt: Attempt, reason: Interruption) => {
+          if (attempt.fiber === undefined && reason !== "timeout") {
+            const index = waiting.indexOf(attempt)
+            if (index < 0) return
+            waiting.splice(index, 1)
+            putBack(attempt, reason)
+          } else if (running.has(attempt)) {
+            attempt.interruption ??= reason
+            if (reason === "lost") attempt.closed = true
+            attempt.fiber?.interruptUnsafe()
+          }
+        }
+
+        const expire = Effect.gen(function*() {
+          earlierDeadline.closeUnsafe()
+          const wait = nextDeadline - clock.currentTimeMillisUnsafe()
+          if (wait > 0) {
+            yield* Number.isFinite(wait)
+              // A timer cannot be longer than 2^31 ms, and need not be.
+              ? Effect.timeoutOption(earlierDeadline.await, Math.min(wait, 60_000))
+              : earlierDeadline.await
+            return
+          }
+          const now = clock.currentTimeMillisUnsafe()
+          nextDeadline = Infinity
+          for (const attempt of running) {
+            if (attempt.deadline <= now) interrupt(attempt, "timeout")
+            else nextDeadline = Math.min(nextDeadline, attempt.deadline)
+          }
+        })
+
+        return Supervisor.of({
+          demand: () => {
+            const free = concurrency - running.size
+            const slots = Math.max(0, free - waiting.length)
+            if (stopping || held.size >= maxUnsettled(concurrency)) return { slots: 0, ahead: 0, queues }
+            const ahead = Math.max(
+              0,
+              quick.recent(clock.currentTimeMillisUnsafe()) - Math.max(0, waiting.length - free)
+            )
+            if (queues === undefined) return { slots, ahead, queues }
+            const waitingIn = (queue: string) => waiting.filter(({ row }) => row.queue === queue).length
+            return {
+              slots,
+              ahead,
+              queues: new Map(
+                [...queues.keys()].map((
+                  queue
+                ) => [queue, Math.max(0, Math.min(slots, freeIn(queue) - waitingIn(queue)))])
+              )
+            }
+          },
+          quickTypes: () => quick.types,
+          accept: (rows) => {
+            const leasedAt = monotonicMillis(clock)
+            for (const row of rows) {
+              const attempt = new Attempt(row, leasedAt)
+              held.set(attempt.key, attempt)
+              if (stopping) putBack(attempt, "shutdown")
+              else waiting.push(attempt)
+            }
+            startWaiting()
+          },
+          interrupt: (one, reason) => {
+            const attempt = held.get(keyOf(one))
+            if (attempt !== undefined) interrupt(attempt, reason)
+          },
+          interruptAll: (reason) => {
+            for (const attempt of [...waiting, ...running]) interrupt(attempt, reason)
+          },
+          giveBack: ({ epoch, id }) => {
+            const attempt = new Attempt(ghost(id, epoch), monotonicMillis(clock))
+            held.set(attempt.key, attempt)
+            putBack(attempt, "lost")
+          },
+          held: () => held.values(),
+          holds: (one) => held.has(keyOf(one)),
+          running: () => running.size,
+          freed,
+          stop: () => {
+            stopping = true
+            const back = waiting
+            waiting = []
+            for (const attempt of back) putBack(attempt, "shutdown")
+          },
+          idle: idle.await,
+          run: Effect.forever(expire, { disableYield: true })
+        })
+      })
+    )
+}
+
+const report = (attempt: Attempt, outcome: Outcome): Effect.Effect<void> => {
+  switch (outcome._tag) {
+    case "Failed":
+    case "Retry":
+      return Effect.logWarning(
+        outcome._tag === "Retry" ? "an attempt failed and is tried again" : "a task failed",
+        outcome.error.message
+      ).pipe(Effect.annotateLogs({
+        ...annotations(attempt),
+        errorKind: outcome.error.kind,
+        errorTag: outcome.error.tag,
+        ...(outcome._tag === "Retry" ? { retryInMillis: Duration.toMillis(outcome.delay) } : undefined)
+      }))
+    default:
+      return Effect.void
+  }
+}
+
+// All that is known of a claim whose reply was lost. Its outcome needs no more.
+const ghost = (id: bigint, epoch: bigint): ClaimedRow => ({
+  id,
+  epoch,
+  type: "",
+  queue: "",
+  priority: 0,
+  payload: undefined,
+  metadata: {},
+  attempts: 0,
+  maxAttempts: 0,
+  timeoutMillis: null,
+  tag: null,
+  userId: null,
+  runAt: new Date(0),
+  createdAt: new Date(0)
+})

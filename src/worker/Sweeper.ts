@@ -1,0 +1,83 @@
+/**
+ * Takes tasks from workers that are gone, and tidies what nobody else does.
+ *
+ * @since 0.1.0
+ */
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import { HandlerRegistry } from "../HandlerRegistry.ts"
+import type { StorageError } from "../storage/StorageError.ts"
+import { TaskStore } from "../storage/TaskStore.ts"
+import { monotonicMillis } from "./Attempt.ts"
+import { Connection } from "./Connection.ts"
+import * as Loop from "./Loop.ts"
+import { Settings } from "./Settings.ts"
+
+/**
+ * @category services
+ * @since 0.1.0
+ */
+export class Sweeper extends Context.Service<Sweeper, {
+  readonly run: ReadonlyArray<Effect.Effect<never>>
+}>()("spindle/Sweeper") {
+  static readonly layer: Layer.Layer<Sweeper, never, TaskStore | Connection | HandlerRegistry | Settings> = Layer
+    .effect(
+      Sweeper,
+      Effect.gen(function*() {
+        const store = yield* TaskStore
+        const { report } = yield* Connection
+        const { leaseMillis, pollMillis, sweepMillis, unknownTypes } = yield* Settings
+        const { types } = yield* HandlerRegistry
+        const clock = yield* Clock.Clock
+        let failed = false
+        let heldOffUntil = 0
+
+        // After an outage every lease looks expired though the workers live: they get the time to renew first. The statement
+        // itself holds off after a restart of the server.
+        const sweep: Effect.Effect<void, StorageError> = Effect.gen(function*() {
+          if (monotonicMillis(clock) < heldOffUntil) return
+          const swept = yield* store.sweep(leaseMillis).pipe(
+            Effect.tapError(() =>
+              Effect.sync(() => {
+                failed = true
+              })
+            )
+          )
+          for (const { attempts, id, status, type, worker } of swept) {
+            yield* Effect.logWarning("a task was taken from a worker that stopped renewing its lease").pipe(
+              Effect.annotateLogs({ taskId: String(id), taskType: type, attempt: attempts, status, worker })
+            )
+          }
+        })
+
+        const guarded = Effect.suspend(() => {
+          if (!failed) return sweep
+          // The first success after a failure is only a question.
+          return Effect.map(store.inspect([]), () => {
+            failed = false
+            heldOffUntil = monotonicMillis(clock) + leaseMillis / 2
+          })
+        })
+
+        const failUnknown = Effect.flatMap(
+          store.failUnknown(types),
+          Effect.forEach(({ id, type }) =>
+            Effect.logWarning("a task failed: unknown task type").pipe(
+              Effect.annotateLogs({ taskId: String(id), taskType: type })
+            ), { discard: true })
+        )
+
+        return Sweeper.of({
+          run: [
+            Loop.every("sweeping", sweepMillis, guarded),
+            ...(unknownTypes === "fail" ? [Loop.every("failing unknown types", pollMillis, failUnknown)] : []),
+            ...(report.closesCancelled
+              ? []
+              : [Loop.every("closing cancelled tasks", pollMillis, Effect.asVoid(store.closeCancelled))])
+          ]
+        })
+      })
+    )
+}

@@ -1,0 +1,182 @@
+/**
+ * From a claimed row to an outcome: decodes the payload, runs the handler, and turns how it ended into what is recorded.
+ *
+ * This is the only place where that is decided, and there is no way around it: the attempt's fiber is uninterruptible
+ * but for the handler itself.
+ *
+ * @since 0.1.0
+ */
+import * as Cause from "effect/Cause"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Option from "effect/Option"
+import * as References from "effect/References"
+import type * as Schema from "effect/Schema"
+import * as Stream from "effect/Stream"
+import type { Entry } from "../HandlerRegistry.ts"
+import * as RetryPolicy from "../RetryPolicy.ts"
+import { maxPayloadBytes } from "../storage/Claim.ts"
+import * as Task from "../Task.ts"
+import * as TaskEvent from "../TaskEvent.ts"
+import { annotations, type Attempt } from "./Attempt.ts"
+import * as Failures from "./Failures.ts"
+import type { Journal } from "./Journal.ts"
+import { Outcome } from "./Outcome.ts"
+import * as Storable from "./Storable.ts"
+
+/**
+ * What running needs of its worker.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Context {
+  readonly workerId: string
+  readonly journal: Journal["Service"]
+  readonly isShuttingDown: Effect.Effect<boolean>
+}
+
+/**
+ * Runs an attempt and returns how it ended. Never fails.
+ *
+ * @category running
+ * @since 0.1.0
+ */
+export const run = (context: Context, attempt: Attempt, entry: Entry): Effect.Effect<Outcome> =>
+  Effect.flatMap(
+    Effect.exit(Effect.provideService(
+      Effect.interruptible(handle(context, attempt, entry)),
+      References.CurrentLogAnnotations,
+      annotations(attempt)
+    )),
+    (exit) => conclude(attempt, entry, exit)
+  )
+
+/** A payload that cannot be run, whatever the handler. */
+class Rejected {
+  readonly failure: TaskEvent.Failure
+  constructor(failure: TaskEvent.Failure) {
+    this.failure = failure
+  }
+}
+
+const handle = (context: Context, attempt: Attempt, entry: Entry): Effect.Effect<unknown, unknown> => {
+  const { payload } = attempt.row
+  if (payload === undefined) return Effect.fail(new Rejected(Failures.tooLarge("payload", maxPayloadBytes)))
+  return Effect.flatMap(
+    Effect.mapError(entry.decodePayload(payload), (error) => new Rejected(Failures.rejected(error))),
+    (decoded) => Effect.scoped(Effect.suspend(() => entry.run(decoded, execution(context, attempt, entry))))
+  )
+}
+
+const execution = (context: Context, attempt: Attempt, entry: Entry): Task.Execution<any> => {
+  const emit = (event: unknown) =>
+    Effect.flatMap(Effect.orDie(entry.encodeEvent(event)), ({ data, type }) => {
+      const { sanitized, text } = Storable.make(data)
+      if (text.length > Storable.maxBytes) {
+        return Effect.die(
+          new Error(`The event ${type} has ${text.length} bytes of JSON, at most ${Storable.maxBytes} fit`)
+        )
+      }
+      return context.journal.emit(attempt, type, sanitized ? `${text.slice(0, -1)},"sanitized":true}` : text)
+    })
+  return {
+    task: attempt.task,
+    attempt: attempt.row.attempts,
+    maxAttempts: attempt.row.maxAttempts,
+    workerId: context.workerId,
+    isShuttingDown: context.isShuttingDown,
+    emit,
+    emitAll: (stream) => Stream.runForEach(stream, emit),
+    progress: (fraction, message) =>
+      Effect.flatMap(
+        Effect.orDie(TaskEvent.Progress.makeEffect({ fraction, ...(message === undefined ? {} : { message }) })),
+        emit
+      )
+  }
+}
+
+const conclude = (attempt: Attempt, entry: Entry, exit: Exit.Exit<unknown, unknown>): Effect.Effect<Outcome> => {
+  if (Exit.isSuccess(exit)) return complete(attempt, entry, exit.value)
+  const { cause } = exit
+  // A handler may end with errors of its own while it is interrupted: then the reason for the interruption stands.
+  if (Cause.hasInterrupts(cause) && attempt.interruption !== undefined) {
+    return interrupted(attempt, entry, attempt.interruption)
+  }
+  const died = cause.reasons.find(Cause.isDieReason)
+  if (died !== undefined) {
+    return decide(attempt, entry, RetryPolicy.Failed.Defect({ defect: died.defect }), Failures.defect(died.defect))
+  }
+  const failed = Cause.findErrorOption(cause)
+  if (Option.isNone(failed)) {
+    return decide(attempt, entry, RetryPolicy.Failed.Interrupted(), Failures.interrupted)
+  }
+  const error = failed.value
+  if (error instanceof Rejected) return Effect.succeed(Outcome.Failed({ error: error.failure }))
+  if (error instanceof Task.Discard) return Effect.succeed(Outcome.Failed({ error: Failures.discarded(error.cause) }))
+  if (error instanceof Task.Snooze) return Effect.succeed(Outcome.Snoozed({ delay: delayOf(error) }))
+  if (error instanceof Task.Retry) {
+    const failure = Failures.retry(error.cause)
+    return Effect.succeed(
+      attempt.row.attempts < attempt.row.maxAttempts
+        ? Outcome.Retry({ error: failure, delay: delayOf(error) })
+        : Outcome.Failed({ error: failure })
+    )
+  }
+  return Effect.flatMap(
+    Failures.failure(entry, error),
+    (failure) => decide(attempt, entry, RetryPolicy.Failed.Failure({ error }), failure)
+  )
+}
+
+const complete = (attempt: Attempt, entry: Entry, value: unknown): Effect.Effect<Outcome> =>
+  Effect.matchEffect(entry.encodeSuccess(value), {
+    onFailure: (error) => decide(attempt, entry, RetryPolicy.Failed.Defect({ defect: error }), Failures.defect(error)),
+    onSuccess: (result: Schema.Json) => {
+      const stored = Storable.make(result)
+      return Effect.succeed(
+        stored.text.length > Storable.maxBytes
+          ? Outcome.Failed({ error: Failures.tooLarge("result", Storable.maxBytes) })
+          : Outcome.Completed({ result, stored })
+      )
+    }
+  })
+
+const interrupted = (attempt: Attempt, entry: Entry, interruption: NonNullable<Attempt["interruption"]>) => {
+  switch (interruption) {
+    case "cancelled":
+      return Effect.succeed(Outcome.Cancelled())
+    case "shutdown":
+      return Effect.succeed(Outcome.Released({ reason: "shutdown" }))
+    case "lost":
+      return Effect.succeed(Outcome.Released({ reason: "lease_expired" }))
+    case "timeout":
+      return decide(
+        attempt,
+        entry,
+        RetryPolicy.Failed.Timeout(),
+        Failures.timeout(attempt.deadline - attempt.startedAt)
+      )
+  }
+}
+
+const decide = (
+  attempt: Attempt,
+  entry: Entry,
+  failed: RetryPolicy.Failed,
+  failure: TaskEvent.Failure
+): Effect.Effect<Outcome> =>
+  Effect.map(
+    RetryPolicy.decide(entry.task.options.retry, {
+      attempt: attempt.row.attempts,
+      maxAttempts: attempt.row.maxAttempts,
+      failure: failed
+    }),
+    RetryPolicy.Decided.$match({
+      Retry: ({ delay }) => Outcome.Retry({ error: failure, delay }),
+      Fail: () => Outcome.Failed({ error: failure })
+    })
+  )
+
+const delayOf = ({ delay }: Task.Retry | Task.Snooze) =>
+  Option.getOrElse(RetryPolicy.toDelay(delay), () => RetryPolicy.maxDelay)
