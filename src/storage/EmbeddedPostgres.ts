@@ -27,6 +27,8 @@ export {
 }
 
 /**
+ * Where the server is, and how it runs.
+ *
  * @category models
  * @since 0.1.0
  */

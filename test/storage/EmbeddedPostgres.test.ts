@@ -81,7 +81,7 @@ const query = (server: EmbeddedPostgres.Server, statement: string) =>
 
 const port = (url: Redacted.Redacted | string) => new URL(Redacted.isRedacted(url) ? Redacted.value(url) : url).port
 
-describe("EmbeddedPostgres", { concurrent: false }, () => {
+describe("EmbeddedPostgres", () => {
   it.live("keeps data, port and password across a restart", () =>
     Effect.gen(function*() {
       const dataDir = yield* temporaryDirectory

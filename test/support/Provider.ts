@@ -9,7 +9,10 @@ import * as Os from "node:os"
 import * as Path from "node:path"
 import * as EmbeddedPostgres from "../../src/storage/EmbeddedPostgres.ts"
 
-export class ProviderError extends Data.TaggedError("ProviderError")<{ readonly message: string }> {}
+export class ProviderError extends Data.TaggedError("ProviderError")<{
+  readonly message: string
+  readonly cause?: unknown
+}> {}
 
 export type Name = "url" | "testcontainers" | "embedded"
 
@@ -30,7 +33,15 @@ const forced = Effect.mapError(
   () => new ProviderError({ message: "TEST_DATABASE must be url, testcontainers or embedded" })
 )
 
-const url = Config.option(Config.Redacted("TEST_DATABASE_URL"))
+const url = Config.option(Config.Redacted("TEST_DATABASE_URL")).pipe(
+  Effect.filterOrFail(
+    Option.match({
+      onNone: () => true,
+      onSome: (url) => /^postgres(ql)?:$/.test(URL.parse(Redacted.value(url))?.protocol ?? "")
+    }),
+    () => new ProviderError({ message: "TEST_DATABASE_URL must be like postgres://user:password@host:5432/database" })
+  )
+)
 
 const dockerAnswers = Effect.gen(function*() {
   const host = yield* Config.withDefault(Config.String("DOCKER_HOST"), "unix:///var/run/docker.sock")
@@ -52,12 +63,15 @@ const dockerAnswers = Effect.gen(function*() {
 const testcontainers = Effect.gen(function*() {
   const name = yield* image
   const container = yield* Effect.acquireRelease(
-    Effect.tryPromise(async () => {
-      const { PostgreSqlContainer } = await import("@testcontainers/postgresql")
-      return new PostgreSqlContainer(name)
-        .withTmpFs({ "/var/lib/postgresql": "rw" })
-        .withCommand(["postgres", ...Object.entries(throwAway).flatMap(([key, value]) => ["-c", `${key}=${value}`])])
-        .start()
+    Effect.tryPromise({
+      try: async () => {
+        const { PostgreSqlContainer } = await import("@testcontainers/postgresql")
+        return new PostgreSqlContainer(name)
+          .withTmpFs({ "/var/lib/postgresql": "rw" })
+          .withCommand(["postgres", ...Object.entries(throwAway).flatMap(([key, value]) => ["-c", `${key}=${value}`])])
+          .start()
+      },
+      catch: (cause) => new ProviderError({ message: `No container of ${name} could be started`, cause })
     }),
     (container) => Effect.promise(() => container.stop())
   )

@@ -55,8 +55,8 @@ export const create = Effect.fn("DataDirectory.create")(function*(options: {
 }) {
   const { binaries, home, sync } = options
   const target = cluster(home)
-  if (Fs.existsSync(target)) return
   yield* sweep(home)
+  if (Fs.existsSync(target)) return
   const workshop = yield* Effect.acquireRelease(
     attempt(`create a directory in ${home.path}`, () => Fs.mkdtempSync(Path.join(home.path, `initdb-${process.pid}-`))),
     (directory) => Effect.ignore(remove(directory))
@@ -150,11 +150,11 @@ const serves = (pid: number, directory: string): Effect.Effect<boolean> => {
   if (Installation.isWindows) return Effect.succeed(true)
   const command = process.platform === "linux"
     ? contents(`/proc/${pid}/cmdline`)
-    : Effect.sync(() => ChildProcess.spawnSync("ps", ["-ww", "-o", "command=", "-p", `${pid}`], utf8).stdout)
+    : Effect.sync(() =>
+      ChildProcess.spawnSync("ps", ["-ww", "-o", "command=", "-p", String(pid)], { encoding: "utf8" }).stdout
+    )
   return Effect.map(command, (line) => line.includes(directory))
 }
-
-const utf8 = { encoding: "utf8" } as const
 
 /**
  * The port the server had last, or another one while that one is taken: a pool finds a restarted server where it was.

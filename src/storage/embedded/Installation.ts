@@ -26,7 +26,7 @@ export interface Account {
 }
 
 /**
- * Programs that `account` can execute.
+ * Programs that the server's account can execute.
  *
  * @category models
  * @since 0.1.0
@@ -56,9 +56,7 @@ export interface Home {
  */
 export const isWindows = process.platform === "win32"
 
-/**
- * The environment of everything started here: nothing of the caller's `PG*` and `LC_*` variables reaches the server.
- */
+// Nothing of the caller's PG* and LC_* variables reaches the server.
 const environment = isWindows ? {} : { env: { LC_ALL: "C", PATH: "/usr/bin:/bin" } }
 
 /**

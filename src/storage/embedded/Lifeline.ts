@@ -47,14 +47,14 @@ exit "$code"
  */
 export interface Lifeline {
   /**
-   * Asks the guard of the server `pid` to count this user. `unguarded`: nobody reads the FIFO, the server is stopping
-   * or has lost its guard. `joined`: the server stays; `guard` is the process id of its guard.
+   * Asks the guard of the server with this process id to confirm that it counts this user. Ask again while `Waiting`.
    */
   readonly knock: (pid: number) => Effect.Effect<Answer, EmbeddedPostgresError>
 }
 
 /**
- * What became of a knock.
+ * What became of a knock. `Joined`: the server stays, watched by the process `guard`. `Unguarded`: nobody reads the
+ * FIFO, because the server is about to stop or has lost its guard.
  *
  * @category models
  * @since 0.1.0
@@ -159,8 +159,7 @@ export interface Guard {
 }
 
 /**
- * Starts a guard and, under it, the server with the given arguments. On Windows the server has no guard and stops with
- * the scope.
+ * Starts a guard and, under it, the server; on Windows the server alone.
  *
  * @category constructors
  * @since 0.1.0
