@@ -3,12 +3,13 @@
  *
  * @since 0.1.0
  */
+import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import type * as SqlClient from "effect/sql/SqlClient"
 import * as Db from "../Db.ts"
 import * as Lifecycle from "../Lifecycle.ts"
 import * as StorageError from "../storage/StorageError.ts"
-import * as TaskTable from "../storage/TaskTable.ts"
+import type * as TaskTable from "../storage/TaskTable.ts"
 import type * as Task from "../Task.ts"
 import type { Enqueued } from "../TaskQueue.ts"
 import * as NewTask from "./NewTask.ts"
@@ -24,6 +25,9 @@ interface Entry {
 /**
  * Stores all of them or none, and answers in their order. Of those that share a unique key the first is stored.
  *
+ * Those with a key are stored after the others and in the order of their keys, so that callers that store the same keys
+ * at the same time wait for each other in one direction.
+ *
  * @category combinators
  * @since 0.1.0
  */
@@ -34,22 +38,26 @@ export const store = Effect.fnUntraced(function*(
   tasks: ReadonlyArray<TaskTable.NewTask>
 ): Effect.fn.Return<ReadonlyArray<Enqueued>, StorageError.StorageError> {
   if (tasks.length === 0) return []
-  const entries = tasks.map((task, place) => ({ task, place }))
   const firstOfKey = new Map<string, number>()
-  const distinct = entries.filter(({ place, task: { uniqueKey } }) => {
-    if (uniqueKey === null) return true
-    if (firstOfKey.has(uniqueKey)) return false
-    firstOfKey.set(uniqueKey, place)
-    return true
+  const keyed: Array<Entry> = []
+  const keyless: Array<Entry> = []
+  tasks.forEach((task, place) => {
+    if (task.uniqueKey === null) {
+      keyless.push({ place, task })
+    } else if (!firstOfKey.has(task.uniqueKey)) {
+      firstOfKey.set(task.uniqueKey, place)
+      keyed.push({ place, task })
+    }
   })
+  const distinct = [...keyless, ...keyed.toSorted((a, b) => a.task.uniqueKey! < b.task.uniqueKey! ? -1 : 1)]
   const chunks = chunksOf(distinct)
   const insertAll = Effect.map(
     Effect.forEach(chunks, (chunk) => insert(table, type, chunk)),
     (answers) => answers.flat()
   )
-  const answers = chunks.length === 1 && (distinct.length === 1 || firstOfKey.size === 0)
+  const answers = chunks.length === 1 && (distinct.length === 1 || keyed.length === 0)
     ? yield* insertAll
-    // Two callers with the same keys in another order can block each other.
+    // A key that became free is inserted out of order.
     : yield* Db.transaction(sql, insertAll).pipe(
       StorageError.refine("enqueue"),
       Effect.retry({ times: 5, while: ({ sqlState }) => sqlState === "40P01" })
@@ -61,7 +69,7 @@ export const store = Effect.fnUntraced(function*(
   )
   const ids = new Map(answers.map(({ id, place }) => [place, id]))
   const duplicates = new Set(answers.filter(({ duplicate }) => duplicate).map(({ place }) => place))
-  return entries.map(({ place, task: { uniqueKey } }) => {
+  return tasks.map(({ uniqueKey }, place) => {
     const first = uniqueKey === null ? place : firstOfKey.get(uniqueKey)!
     return { id: ids.get(first)!, duplicate: first !== place || duplicates.has(place) }
   })
@@ -116,8 +124,8 @@ const rowOf = (type: string, task: TaskTable.NewTask, row: TaskTable.Inserted): 
   tag: task.tag,
   userId: task.userId,
   metadata: JSON.parse(task.metadata),
-  createdAt: TaskTable.dateTime(row.created_at),
-  runAt: TaskTable.dateTime(row.run_at)
+  createdAt: DateTime.fromDateUnsafe(row.created_at),
+  runAt: DateTime.fromDateUnsafe(row.run_at)
 })
 
 const chunksOf = (entries: ReadonlyArray<Entry>) => {

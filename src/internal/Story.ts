@@ -62,9 +62,14 @@ export const events = (
       const ending = yield* table.ending(id)
       if (ending === undefined) return yield* Effect.fail<Reason>({ _tag: "NotFound", id })
       const { epoch, over, seq, status, type } = ending
-      if (over && isBefore(next, { epoch, seq })) return [page.events, Option.some({ position: next, wait: false })]
-      if (over && type !== null && closesTask(type)) return [page.events, Option.none()]
-      if (!over || status === "cancelled") return [page.events, Option.some({ position: next, wait: true })]
+      if (!over) return [page.events, Option.some({ position: next, wait: true })]
+      if (type !== null && isBefore(next, { epoch, seq })) {
+        return [page.events, Option.some({ position: next, wait: false })]
+      }
+      if (type !== null && closesTask(type)) {
+        return [page.events, Option.none()]
+      }
+      if (status === "cancelled") return [page.events, Option.some({ position: next, wait: true })]
       const closing = closingFromRow(ending)
       return [isBefore(next, closing.position) ? [...page.events, closing] : page.events, Option.none()]
     })
@@ -90,7 +95,7 @@ const closingFromRow = (row: TaskTable.Ending): StoredEvent => ({
   type: row.status === "completed" ? "done" : "error",
   data: {
     ...(row.status === "failed" ? { ...TaskTable.failure(row.error), willRetry: false } : {}),
-    ...(row.started_at === null ? {} : { startedAt: DateTime.formatIso(TaskTable.dateTime(row.started_at)) })
+    ...(row.started_at === null ? {} : { startedAt: DateTime.formatIso(DateTime.fromDateUnsafe(row.started_at)) })
   },
-  createdAt: TaskTable.dateTime(row.closed_at)
+  createdAt: DateTime.fromDateUnsafe(row.closed_at)
 })

@@ -259,9 +259,11 @@ select status, locked_by is not null as held, exists (select from requeued) as c
   from ${s}.tasks
  where id = $1`
 
-const taskColumns =
-  `id, type, queue, status, priority, payload, result, error, run_at, attempts, max_attempts, timeout_ms,
-       epoch, locked_by, lease_expires_at, unique_key, tag, user_id, metadata, created_at, started_at, finished_at`
+// `infinity` is a time that JavaScript does not have
+const taskColumns = `id, type, queue, status, priority, payload, result, error,
+       greatest(least(run_at, '9999-12-31 23:59:59.999Z'), '0001-01-01 00:00:00Z') as run_at,
+       attempts, max_attempts, timeout_ms, epoch, locked_by, lease_expires_at, unique_key, tag, user_id,
+       metadata, created_at, started_at, finished_at`
 
 const find = (s: string) => `
 select ${taskColumns}
@@ -334,7 +336,7 @@ interface TaskRow {
   readonly payload: Schema.Json
   readonly result: Schema.Json
   readonly error: Schema.Json
-  readonly run_at: Date | number
+  readonly run_at: Date
   readonly attempts: number
   readonly max_attempts: number
   readonly timeout_ms: number | null
@@ -359,20 +361,20 @@ const decodeTask = (row: TaskRow): StoredTask => ({
   payload: row.payload,
   result: row.result,
   error: row.error === null ? null : failure(row.error),
-  runAt: dateTime(row.run_at),
+  runAt: DateTime.fromDateUnsafe(row.run_at),
   attempts: row.attempts,
   maxAttempts: row.max_attempts,
   timeout: row.timeout_ms === null ? null : Duration.millis(row.timeout_ms),
   epoch: row.epoch,
   lockedBy: row.locked_by,
-  leaseExpiresAt: row.lease_expires_at && dateTime(row.lease_expires_at),
+  leaseExpiresAt: row.lease_expires_at && DateTime.fromDateUnsafe(row.lease_expires_at),
   uniqueKey: row.unique_key,
   tag: row.tag,
   userId: row.user_id,
   metadata: row.metadata ?? {},
-  createdAt: dateTime(row.created_at),
-  startedAt: row.started_at && dateTime(row.started_at),
-  finishedAt: row.finished_at && dateTime(row.finished_at)
+  createdAt: DateTime.fromDateUnsafe(row.created_at),
+  startedAt: row.started_at && DateTime.fromDateUnsafe(row.started_at),
+  finishedAt: row.finished_at && DateTime.fromDateUnsafe(row.finished_at)
 })
 
 const isFailure = Schema.is(TaskEvent.Failure)
@@ -385,17 +387,6 @@ const isFailure = Schema.is(TaskEvent.Failure)
  */
 export const failure = (error: Schema.Json): TaskEvent.Failure =>
   isFailure(error) ? error : { kind: "failure", tag: "Unknown", message: JSON.stringify(error) }
-
-const maxMillis = 8.64e15
-
-/**
- * A point in time as the driver reads it: PostgreSQL's `infinity` is a number, and here the last day there is.
- *
- * @category combinators
- * @since 0.1.0
- */
-export const dateTime = (time: Date | number): DateTime.Utc =>
-  DateTime.makeUnsafe(typeof time === "number" ? Math.max(-maxMillis, Math.min(maxMillis, time)) : time)
 
 interface PageRow {
   readonly task_type: string
@@ -413,7 +404,9 @@ const decodePage = (rows: ReadonlyArray<PageRow>): Page | undefined => {
   if (first === undefined) return undefined
   const events: Array<StoredEvent> = []
   for (const { created_at, data, epoch, seq, type } of rows) {
-    if (epoch !== null) events.push({ position: { epoch, seq }, type, data, createdAt: dateTime(created_at) })
+    if (epoch !== null) {
+      events.push({ position: { epoch, seq }, type, data, createdAt: DateTime.fromDateUnsafe(created_at) })
+    }
   }
   return { type: first.task_type, epoch: first.task_epoch, over: first.over, events }
 }
