@@ -68,6 +68,7 @@ const notificationBytes = 7999
  * follows the status that was returned, so that the canceller, the row and the stream always agree.
  *
  * Events of a claim that this worker has lost are not stored. Repeating the statement changes nothing.
+ * Rows are looked up one by one from the values given: a plan that began with the rows would walk all that are locked.
  *
  * @category statements
  * @since 0.1.0
@@ -78,18 +79,22 @@ with said as (
   select event.task_id, event.epoch, event.seq, event.type, event.data::jsonb
     from unnest($2::bigint[], $3::bigint[], $4::int[], $5::text[], $6::text[])
       as event(task_id, epoch, seq, type, data)
-    join ${s}.tasks t on t.id = event.task_id and t.epoch = event.epoch and t.locked_by = $1
+   where (select t.locked_by from ${s}.tasks t where t.id = event.task_id and t.epoch = event.epoch) = $1
       on conflict do nothing
   returning task_id
 ), held as materialized (
-  select t.id, outcome.*
-    from unnest($7::bigint[], $8::bigint[], $9::text[], $10::text[], $11::text[], $12::float8[], $13::int[],
-                $14::text[], $15::int[], $16::text[], $17::bool[])
-      as outcome(task_id, epoch, status, result, error, delay, refund, closing, seq, data, announce)
-    join ${s}.tasks t on t.id = outcome.task_id
-   where t.epoch = outcome.epoch and t.locked_by = $1 and t.status in ('processing', 'cancelled')
-   order by t.id
-     for no key update of t skip locked
+  select outcome.*
+    from (
+      select * from unnest($7::bigint[], $8::bigint[], $9::text[], $10::text[], $11::text[], $12::float8[], $13::int[],
+                           $14::text[], $15::int[], $16::text[], $17::bool[])
+        as given(id, epoch, status, result, error, delay, refund, closing, seq, data, announce)
+       order by id
+    ) outcome cross join lateral (
+      select from ${s}.tasks t
+       where t.id = outcome.id and t.epoch = outcome.epoch and t.locked_by = $1
+         and t.status in ('processing', 'cancelled')
+         for no key update skip locked
+    ) mine
 ), settled as (
   update ${s}.tasks t
      set status = case when t.status = 'cancelled' then t.status else held.status end,
