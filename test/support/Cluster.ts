@@ -51,7 +51,7 @@ export const standbyOf = Effect.fn("Cluster.standbyOf")(function*(primary: Clust
     Fs.appendFileSync(
       Path.join(dataDir, "postgresql.auto.conf"),
       `primary_conninfo = 'host=${address.hostname} port=${address.port} user=${address.username} ` +
-        `password=${address.password} application_name=standby'\n`
+        `password=${address.password} application_name=standby'\nwal_retrieve_retry_interval = '100ms'\n`
     )
     Installation.own(Path.join(dataDir, "standby.signal"), home.account)
   })

@@ -7,6 +7,7 @@ import * as Fs from "node:fs"
 import * as Http from "node:http"
 import * as Os from "node:os"
 import * as Path from "node:path"
+import * as DataDirectory from "../../src/storage/embedded/DataDirectory.ts"
 import * as EmbeddedPostgres from "../../src/storage/EmbeddedPostgres.ts"
 
 export class ProviderError extends Data.TaggedError("ProviderError")<{
@@ -85,7 +86,7 @@ export const temporaryDirectory = Effect.acquireRelease(
     Fs.chmodSync(directory, 0o755)
     return directory
   }),
-  (directory) => Effect.sync(() => Fs.rmSync(directory, { recursive: true, force: true }))
+  DataDirectory.remove
 )
 
 const embedded = Effect.gen(function*() {

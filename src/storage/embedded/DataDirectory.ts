@@ -59,7 +59,7 @@ export const create = Effect.fn("DataDirectory.create")(function*(options: {
   if (Fs.existsSync(target)) return
   const workshop = yield* Effect.acquireRelease(
     attempt(`create a directory in ${home.path}`, () => Fs.mkdtempSync(Path.join(home.path, `initdb-${process.pid}-`))),
-    (directory) => Effect.ignore(remove(directory))
+    remove
   )
   const directory = Path.join(workshop, "data")
   const password = Path.join(workshop, "password")
@@ -87,7 +87,20 @@ export const create = Effect.fn("DataDirectory.create")(function*(options: {
   }).pipe(Installation.unlessExists)
 }, Effect.scoped)
 
-const remove = (path: string) => attempt(`remove ${path}`, () => Fs.rmSync(path, { recursive: true, force: true }))
+/**
+ * Removes a file or a tree of files, in which a dying process may still be writing.
+ *
+ * @category destructors
+ * @since 0.1.0
+ */
+export const remove = (path: string): Effect.Effect<void> =>
+  Effect.ignore(attempt(`remove ${path}`, () => Fs.rmSync(path, { recursive: true, force: true }))).pipe(
+    Effect.repeat({
+      until: () => !Fs.existsSync(path),
+      schedule: Schedule.spaced("50 millis").pipe(Schedule.upTo({ duration: "5 seconds" }))
+    }),
+    Effect.asVoid
+  )
 
 const sweep = Effect.fnUntraced(function*(home: Home) {
   for (const entry of yield* attempt(`read ${home.path}`, () => Fs.readdirSync(home.path))) {
