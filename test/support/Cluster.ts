@@ -43,7 +43,8 @@ export const standbyOf = Effect.fn("Cluster.standbyOf")(function*(primary: Clust
   const home = yield* Installation.home(directory)
   const dataDir = Path.join(home.path, "data")
   yield* primary.stop("fast")
-  yield* Installation.run("cp", ["-a", primary.dataDir, dataDir], {})
+  const { code, stderr } = yield* Installation.run("cp", ["-a", primary.dataDir, dataDir], {})
+  if (code !== 0) return yield* Effect.die(`The primary could not be copied: ${stderr}`)
   yield* primary.start
   const address = new URL(Redacted.value(primary.url()))
   yield* Effect.sync(() => {
