@@ -29,8 +29,10 @@ import * as Db from "./Db.ts"
 import * as Enqueue from "./internal/Enqueue.ts"
 import * as NewTask from "./internal/NewTask.ts"
 import * as Reading from "./internal/Reading.ts"
+import * as Steering from "./internal/Steering.ts"
 import * as Story from "./internal/Story.ts"
 import * as Watch from "./internal/Watch.ts"
+import * as EventTable from "./storage/EventTable.ts"
 import * as StorageError from "./storage/StorageError.ts"
 import * as TaskTable from "./storage/TaskTable.ts"
 import * as Task from "./Task.ts"
@@ -327,6 +329,7 @@ const make = Effect.gen(function*() {
   const sql = yield* SqlClient.SqlClient
   const schema = yield* Db.Schema
   const table = TaskTable.make(sql, schema)
+  const eventTable = EventTable.make(sql, schema)
   const watch = yield* Watch.make(sql, schema, table)
 
   const enqueueMany = Effect.fn("TaskQueue.enqueueMany")(function*<T extends Task.Any>(
@@ -356,34 +359,12 @@ const make = Effect.gen(function*() {
     return enqueued!
   }, refine)
 
-  const cancel = Effect.fn("TaskQueue.cancel")(function*(id: Task.TaskId) {
-    for (let round = 0; round < maxRounds; round++) {
-      const row = yield* table.cancel(id)
-      if (row === undefined) return "not_found"
-      if (row.changed) return "cancelled"
-      if (row.status !== "queued" && row.status !== "processing") return `already_${row.status}` as const
-    }
-    return yield* changingHands("cancel the task")
-  }, refine)
+  const cancel = Effect.fn("TaskQueue.cancel")((id: Task.TaskId) => refine(Steering.cancel(table, id)))
 
-  const retry = Effect.fn("TaskQueue.retry")(function*(
+  const retry = Effect.fn("TaskQueue.retry")((
     id: Task.TaskId,
     options?: { readonly resetAttempts?: boolean | undefined }
-  ) {
-    for (let round = 0; round < maxRounds; round++) {
-      // A transaction of its own, or a savepoint: the unique key's refusal must not end the caller's transaction.
-      const row = yield* Db.transaction(sql, table.retry(id, options?.resetAttempts ?? false)).pipe(
-        StorageError.refine("queue the task again"),
-        Effect.catchIf(({ sqlState }) => sqlState === "23505", () => Effect.succeed("duplicate" as const))
-      )
-      if (row === "duplicate") return row
-      if (row === undefined) return "not_found"
-      if (row.changed) return "queued"
-      if (row.status === "queued" || row.status === "processing") return "not_finished"
-      if (row.held) return "still_stopping"
-    }
-    return yield* changingHands("queue the task again")
-  }, refine)
+  ) => refine(Steering.retry(sql, table, id, options?.resetAttempts ?? false)))
 
   const find = Effect.fnUntraced(function*(task: Task.Any, id: Task.TaskId): Effect.fn.Return<
     StoredTask,
@@ -416,7 +397,7 @@ const make = Effect.gen(function*() {
     id: Task.TaskId,
     options?: { readonly after?: TaskEvent.Position | undefined }
   ): Stream.Stream<Followed<T>, TaskQueueError, Task.ReadServices<T>> =>
-    Story.events(table, watch, id, options?.after ?? start, task.type).pipe(
+    Story.events(eventTable, watch, id, options?.after ?? start, task.type).pipe(
       Stream.mapEffect(Reading.event(task, id)),
       Stream.mapError(toError)
     )
@@ -437,18 +418,12 @@ const make = Effect.gen(function*() {
     await: await_,
     follow,
     events: (id, options) =>
-      Stream.mapError(Story.events(table, watch, id, options?.after ?? start, undefined), toError),
+      Stream.mapError(Story.events(eventTable, watch, id, options?.after ?? start, undefined), toError),
     stats: refine(table.stats)
   })
 })
 
 const start: TaskEvent.Position = { epoch: 0n, seq: 0 }
-
-// how often a statement is repeated that others have overtaken
-const maxRounds = 10
-
-const changingHands = (operation: string) =>
-  new StorageError.StorageError({ operation, transient: true, cause: new Error("its status changes all the time") })
 
 const isOver = (row: StoredTask) => row.status !== "queued" && row.status !== "processing" && row.lockedBy === null
 

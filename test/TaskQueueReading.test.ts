@@ -304,6 +304,7 @@ describe("follow", () => {
         yield* settle(id, { result: { words: "1" }, closing: { seq: 2, _tag: "done", worker: "w" } })
         assert.deepStrictEqual(yield* next(1), ["2-2 done"])
         yield* Fiber.join(following)
+        yield* Effect.repeat(listeners, { until: (rows) => rows.length === 0 })
       }))
   })
 

@@ -15,7 +15,7 @@ import type { Enqueued } from "../TaskQueue.ts"
 import * as NewTask from "./NewTask.ts"
 
 const maxStatementSize = 8 * 1024 * 1024
-const maxRounds = 10
+const maxRounds = 100
 
 interface Entry {
   readonly place: number

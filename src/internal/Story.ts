@@ -9,8 +9,9 @@ import * as Option from "effect/Option"
 import * as Queue from "effect/Queue"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
+import type * as EventTable from "../storage/EventTable.ts"
 import type * as StorageError from "../storage/StorageError.ts"
-import * as TaskTable from "../storage/TaskTable.ts"
+import { failure } from "../storage/TaskTable.ts"
 import type * as Task from "../Task.ts"
 import type * as TaskEvent from "../TaskEvent.ts"
 import type { Reason, StoredEvent } from "../TaskQueue.ts"
@@ -29,7 +30,7 @@ const pageSize = 500
  * @since 0.1.0
  */
 export const events = (
-  table: TaskTable.TaskTable,
+  table: EventTable.EventTable,
   watch: Watch.Watch,
   id: Task.TaskId,
   after: TaskEvent.Position,
@@ -90,11 +91,11 @@ const closesTask = (type: string) => type === "done" || type === "error" || type
 const isBefore = (a: TaskEvent.Position, b: TaskEvent.Position) =>
   a.epoch < b.epoch || (a.epoch === b.epoch && a.seq < b.seq)
 
-const closingFromRow = (row: TaskTable.Ending): StoredEvent => ({
+const closingFromRow = (row: EventTable.Ending): StoredEvent => ({
   position: { epoch: row.epoch, seq: row.seq + 1 },
   type: row.status === "completed" ? "done" : "error",
   data: {
-    ...(row.status === "failed" ? { ...TaskTable.failure(row.error), willRetry: false } : {}),
+    ...(row.status === "failed" ? { ...failure(row.error), willRetry: false } : {}),
     ...(row.started_at === null ? {} : { startedAt: DateTime.formatIso(DateTime.fromDateUnsafe(row.started_at)) })
   },
   createdAt: DateTime.fromDateUnsafe(row.closed_at)

@@ -7,6 +7,7 @@
  * @since 0.1.0
  */
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import * as Queue from "effect/Queue"
 import * as RcRef from "effect/RcRef"
@@ -91,14 +92,15 @@ const makeHub = Effect.fnUntraced(function*(
     for (const id of waiters.end.keys()) wake(id)
   })
 
-  // Most notifications tell of an event on the way. Who waits for the end is woken when one look at all of them finds it.
+  // Most notifications tell of an event on the way. Who waits for the end is woken when one look
+  // at all of them finds it, or cannot tell: then each asks for itself, and has the error.
   const look = Effect.gen(function*() {
     yield* Queue.take(suspected)
     const ids = [...suspects]
     suspects.clear()
-    const unfinished = yield* Effect.option(Db.patiently(table.unfinished(ids), patience))
+    const unfinished = yield* Effect.exit(Db.patiently(table.unfinished(ids), patience))
     for (const id of ids) {
-      if (Option.exists(Option.flatten(unfinished), (known) => known.has(id))) continue
+      if (Exit.isSuccess(unfinished) && Option.exists(unfinished.value, (known) => known.has(id))) continue
       waiters.end.get(id)?.forEach((queue) => Queue.offerUnsafe(queue, undefined))
     }
   })

@@ -14,8 +14,9 @@ import * as Option from "effect/Option"
 import * as Queue from "effect/Queue"
 import * as Random from "effect/Random"
 import * as Scope from "effect/Scope"
-import type * as SqlError from "effect/sql/SqlError"
+import * as SqlError from "effect/sql/SqlError"
 import * as Db from "../Db.ts"
+import * as StorageError from "./StorageError.ts"
 
 /**
  * - `Subscribed`: from now on notifications arrive; any before may have been missed
@@ -70,8 +71,10 @@ export const make = Effect.fnUntraced(function*(
   const probe = Effect.fnUntraced(function*(connection: PgConnection.PgConnection) {
     yield* Effect.sleep(probeInterval)
     const result = yield* Db.patiently(connection.query("select 1 from pg_listening_channels()"), patience)
-    if (Option.isNone(result)) return yield* Effect.fail("the connection does not answer")
-    if (result.value.rowCount < channels.length) return yield* Effect.fail("the session has lost its subscriptions")
+    if (Option.isNone(result)) return yield* lost("the connection does not answer")
+    if (result.value.rowCount < channels.length) {
+      return yield* lost("the session has lost its subscriptions")
+    }
     failures = 0
   })
 
@@ -96,14 +99,21 @@ export const make = Effect.fnUntraced(function*(
   })
 
   yield* session.pipe(
-    Effect.catchCause((cause) =>
-      failures === 0
-        ? Effect.logWarning("Notifications do not arrive: polling until they do", Cause.squash(cause))
-        : Effect.logDebug("Notifications still do not arrive", Cause.squash(cause))
-    ),
+    Effect.mapError((error) => SqlError.isSqlError(error) ? StorageError.fromSqlError("listen", error) : error),
+    Effect.catchCause((cause) => {
+      const { message } = Cause.prettyErrors(cause)[0]!
+      return failures === 0
+        ? Effect.logWarning("Notifications do not arrive: polling until they do").pipe(
+          Effect.annotateLogs({ reason: message })
+        )
+        : Effect.logDebug("Notifications still do not arrive").pipe(Effect.annotateLogs({ reason: message }))
+    }),
     Effect.andThen(wait),
     Effect.forever,
     Effect.forkScoped
   )
   return signals
 })
+
+const lost = (why: string) =>
+  new StorageError.StorageError({ operation: "listen", transient: true, cause: new Error(why) })

@@ -1,8 +1,7 @@
 /**
- * The producer's and the reader's side of the tables: every statement of `TaskQueue`, on the application's client.
+ * The producer's side of the tables: the statements of `TaskQueue` on `tasks`, on the application's client.
  *
- * A producer's role may insert and read tasks and update `status`, `run_at` and `attempts`; nothing here needs more,
- * except that reading events needs `select` on them.
+ * A producer's role may insert and read tasks and update `status`, `run_at` and `attempts`; nothing here needs more.
  *
  * @since 0.1.0
  */
@@ -13,7 +12,7 @@ import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import type * as SqlClient from "effect/sql/SqlClient"
 import * as TaskEvent from "../TaskEvent.ts"
-import type { Stats, Status, StoredEvent, StoredTask } from "../TaskQueue.ts"
+import type { Stats, Status, StoredTask } from "../TaskQueue.ts"
 import * as Names from "./Names.ts"
 import * as Parameters from "./Parameters.ts"
 import * as StorageError from "./StorageError.ts"
@@ -52,37 +51,6 @@ export interface Inserted {
 }
 
 /**
- * A task and the events after a position, as they were at one moment.
- *
- * @category models
- * @since 0.1.0
- */
-export interface Page {
-  readonly type: string
-  readonly epoch: bigint
-  /** Whether the status is final and no handler of the task is unwinding. */
-  readonly over: boolean
-  readonly events: ReadonlyArray<StoredEvent>
-}
-
-/**
- * How a task ended, and the last event of its epoch.
- *
- * @category models
- * @since 0.1.0
- */
-export interface Ending {
-  readonly status: Status
-  readonly epoch: bigint
-  readonly over: boolean
-  readonly error: Schema.Json
-  readonly started_at: Date | null
-  readonly closed_at: Date
-  readonly seq: number
-  readonly type: string | null
-}
-
-/**
  * The statements, each written once for the schema.
  *
  * @category constructors
@@ -102,8 +70,6 @@ export const make = (client: SqlClient.SqlClient, schema: string) => {
   const listText = list(s)
   const statsText = stats(s)
   const unfinishedText = unfinished(s)
-  const pageText = page(s)
-  const endingText = ending(s)
 
   return {
     /** Stores tasks of one type, in order, and returns those whose unique key was free, in the same order. */
@@ -117,7 +83,7 @@ export const make = (client: SqlClient.SqlClient, schema: string) => {
     /** The status before, and whether this statement changed it. */
     cancel: (id: bigint) =>
       Effect.map(
-        run<{ readonly status: Status; readonly changed: boolean }>("cancel the task", cancelText, [int8(id)]),
+        run<{ readonly status: Status; readonly changed: boolean }>("cancel the task", cancelText, [idOf(id)]),
         ([row]) => row
       ),
 
@@ -127,13 +93,13 @@ export const make = (client: SqlClient.SqlClient, schema: string) => {
         run<{ readonly status: Status; readonly held: boolean; readonly changed: boolean }>(
           "queue the task again",
           retryText,
-          [int8(id), PgTypes.bool(resetAttempts)]
+          [idOf(id), PgTypes.bool(resetAttempts)]
         ),
         ([row]) => row
       ),
 
     find: (id: bigint) =>
-      Effect.map(run<TaskRow>("read the task", findText, [int8(id)]), ([row]) => row && decodeTask(row)),
+      Effect.map(run<TaskRow>("read the task", findText, [idOf(id)]), ([row]) => row && decodeTask(row)),
 
     list: (filter: {
       readonly status: Status | undefined
@@ -172,21 +138,7 @@ export const make = (client: SqlClient.SqlClient, schema: string) => {
       Effect.map(
         run<{ readonly id: bigint }>("look for finished tasks", unfinishedText, [Parameters.int8(ids)]),
         (rows) => new Set(rows.map(({ id }) => id))
-      ),
-
-    page: (id: bigint, { epoch, seq }: TaskEvent.Position, limit: number) =>
-      Effect.map(
-        run<PageRow>("read the task's events", pageText, [
-          int8(id),
-          PgTypes.int8(epoch),
-          PgTypes.int4(seq),
-          PgTypes.int4(limit)
-        ]),
-        decodePage
-      ),
-
-    ending: (id: bigint) =>
-      Effect.map(run<Ending>("read the task's last event", endingText, [int8(id)]), ([row]) => row)
+      )
   }
 }
 
@@ -196,8 +148,13 @@ export const make = (client: SqlClient.SqlClient, schema: string) => {
  */
 export type TaskTable = ReturnType<typeof make>
 
-// no task has an id beyond the range of the column
-const int8 = (id: bigint) => PgTypes.int8(BigInt.asIntN(64, id) === id ? id : null)
+/**
+ * The id of a task as a parameter. No task has an id beyond the range of the column.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const idOf = (id: bigint) => PgTypes.int8(BigInt.asIntN(64, id) === id ? id : null)
 
 const columnsOf = (tasks: ReadonlyArray<NewTask>) => [
   Parameters.text(tasks.map(({ queue }) => queue)),
@@ -292,40 +249,18 @@ select count(*) filter (where status = 'queued') as queued,
        count(*) as total
   from ${s}.tasks`
 
-const over = "status in ('completed', 'failed', 'cancelled') and t.locked_by is null"
+/**
+ * Whether the story of `t` is over: its status is final and no handler of it is unwinding.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const over = "t.status in ('completed', 'failed', 'cancelled') and t.locked_by is null"
 
 const unfinished = (s: string) => `
 select t.id
   from ${s}.tasks t
- where t.id = any($1::bigint[]) and not (t.${over})`
-
-// One snapshot: a task that is over comes with its closing event, as both were written by one statement.
-const page = (s: string) => `
-select t.type as task_type, t.epoch as task_epoch, t.${over} as over,
-       e.epoch, e.seq, e.type, e.data, e.created_at
-  from ${s}.tasks t
-  left join lateral (
-       select epoch, seq, type, data, created_at
-         from ${s}.task_events
-        where task_id = t.id and (epoch, seq) > ($2, $3)
-        order by epoch, seq
-        limit $4
-       ) e on true
- where t.id = $1
- order by e.epoch, e.seq`
-
-const ending = (s: string) => `
-select t.status, t.epoch, t.${over} as over, t.error, t.started_at,
-       coalesce(t.finished_at, t.started_at, t.created_at) as closed_at, coalesce(e.seq, 0) as seq, e.type
-  from ${s}.tasks t
-  left join lateral (
-       select seq, type
-         from ${s}.task_events
-        where task_id = t.id and epoch = t.epoch
-        order by seq desc
-        limit 1
-       ) e on true
- where t.id = $1`
+ where t.id = any($1::bigint[]) and not (${over})`
 
 interface TaskRow {
   readonly id: bigint
@@ -387,26 +322,3 @@ const isFailure = Schema.is(TaskEvent.Failure)
  */
 export const failure = (error: Schema.Json): TaskEvent.Failure =>
   isFailure(error) ? error : { kind: "failure", tag: "Unknown", message: JSON.stringify(error) }
-
-interface PageRow {
-  readonly task_type: string
-  readonly task_epoch: bigint
-  readonly over: boolean
-  readonly epoch: bigint | null
-  readonly seq: number
-  readonly type: string
-  readonly data: Schema.Json
-  readonly created_at: Date
-}
-
-const decodePage = (rows: ReadonlyArray<PageRow>): Page | undefined => {
-  const [first] = rows
-  if (first === undefined) return undefined
-  const events: Array<StoredEvent> = []
-  for (const { created_at, data, epoch, seq, type } of rows) {
-    if (epoch !== null) {
-      events.push({ position: { epoch, seq }, type, data, createdAt: DateTime.fromDateUnsafe(created_at) })
-    }
-  }
-  return { type: first.task_type, epoch: first.task_epoch, over: first.over, events }
-}

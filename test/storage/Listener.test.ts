@@ -2,7 +2,6 @@ import * as PgClient from "@effect/sql-pg/PgClient"
 import { assert, layer } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
-import * as Option from "effect/Option"
 import * as Queue from "effect/Queue"
 import * as Redacted from "effect/Redacted"
 import * as TestClock from "effect/testing/TestClock"
@@ -66,10 +65,15 @@ layer(TestDatabase.layerSql(), { excludeTestServices: true })("Listener that end
 
   it.effect("keeps trying where nothing listens, and can be stopped meanwhile", () =>
     Effect.gen(function*() {
-      const config = { ...yield* connection, url: undefined, host: "127.0.0.1", port: 1 }
+      let attempts = 0
+      const stream = () => {
+        attempts++
+        return Net.connect({ host: "127.0.0.1", port: 1 })
+      }
       yield* Effect.scoped(Effect.gen(function*() {
-        const signals = yield* Listener.make(config, ["nowhere"])
-        assert.isTrue(Option.isNone(yield* Effect.timeoutOption(Queue.take(signals), "500 millis")))
+        const signals = yield* Listener.make({ ...yield* connection, stream }, ["nowhere"])
+        yield* Effect.repeat(Effect.andThen(Effect.yieldNow, Effect.sync(() => attempts)), { until: (n) => n === 3 })
+        assert.strictEqual(yield* Queue.size(signals), 0)
       }))
     }))
 })
