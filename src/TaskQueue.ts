@@ -118,6 +118,7 @@ export type EnqueueOptions =
     /** Higher runs first, from -32768 to 32767. Default 0. */
     readonly priority?: number | undefined
     readonly maxAttempts?: number | undefined
+    /** Default: what the definition says where the task runs. */
     readonly timeout?: Duration.Input | undefined
     readonly queue?: string | undefined
     readonly unique?: Task.Unique | undefined
@@ -261,8 +262,10 @@ export class TaskQueue extends Context.Service<TaskQueue, {
   ) => Effect.Effect<Enqueued, TaskQueueError, Task.EnqueueServices<T>>
 
   /**
-   * Stores all of them in one statement, or none; more than 8 MiB take several statements in one transaction. The answers
-   * are in the order of the items. Of items with the same unique key the first is stored, and the others are its duplicates.
+   * Stores all of them, or none: one statement, or several in one transaction where there are unique keys or more than
+   * 8 MiB. The answers are in the order of the items. Ids are too, except that tasks with unique keys come last and in the
+   * order of their keys, so that callers with the same keys do not block each other. Of items with the same key the first
+   * is stored, and the others are its duplicates.
    */
   readonly enqueueMany: <T extends Task.Any>(
     task: T,

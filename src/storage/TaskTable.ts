@@ -231,7 +231,7 @@ select ${taskColumns}
 const list = (s: string) => `
 select ${taskColumns}
   from ${s}.tasks
- where ($1::bigint is null or id < $1)
+ where id < coalesce($1, 9223372036854775807)
    and ($2::text is null or status = $2)
    and ($3::text is null or type = $3)
    and ($4::text is null or queue = $4)
