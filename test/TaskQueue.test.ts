@@ -440,7 +440,7 @@ describe("unique keys", () => {
         assert.isTrue(enqueued.every(({ id }) => stored.includes(id)))
       }))
 
-    it.effect("in opposite orders do not block each other for good", () =>
+    it.effect("are stored in their own order, so that opposite orders do not block each other", () =>
       Effect.gen(function*() {
         const queue = yield* TaskQueue.TaskQueue
         const items = Array.makeBy(40, (n) => ({ payload: { month: `cross-${n}` } }))
@@ -450,6 +450,12 @@ describe("unique keys", () => {
         )
         assert.strictEqual(all.flat().filter(({ duplicate }) => !duplicate).length, 40)
         assert.strictEqual(new Set(all.flat().map(({ id }) => id)).size, 40)
+
+        const months = ["order-c", "order-a", "order-b"]
+        const stored = yield* queue.enqueueMany(Report, months.map((month) => ({ payload: { month } })))
+        const newest = yield* queue.list({ type: "report", limit: 3 })
+        assert.deepStrictEqual(newest.map(({ uniqueKey }) => uniqueKey), ["order-c", "order-b", "order-a"])
+        assert.deepStrictEqual(stored.map(({ id }) => id), [newest[0]!.id, newest[2]!.id, newest[1]!.id])
       }))
   })
 })
