@@ -1,0 +1,344 @@
+import { PgClient } from "@effect/sql-pg"
+import { assert, describe, it } from "@effect/vitest"
+import { Cause, Deferred, Effect, Exit, Schema } from "effect"
+import * as Task from "../../src/Task.ts"
+import * as TaskEvent from "../../src/TaskEvent.ts"
+import * as TaskGroup from "../../src/TaskGroup.ts"
+import * as Harness from "../support/WorkerHarness.ts"
+
+const closing = (id: bigint) => Effect.map(Harness.eventsOf(id), (events) => events.map(({ type }) => type))
+
+/** Starts a worker with one scripted task and waits until that runs. */
+const running = Effect.fnUntraced(function*(columns: Readonly<Record<string, unknown>> = {}) {
+  const script = Harness.script()
+  const worker = yield* Harness.launch(Harness.Tasks, script.handlers)
+  const id = yield* Harness.insert("scripted", columns)
+  return { attempt: yield* script.next(id), id, script, worker }
+})
+
+describe("a completed task", () => {
+  it.live("of a plain type is told by its row alone", () =>
+    Effect.gen(function*() {
+      const script = Harness.script()
+      const { id: worker } = yield* Harness.launch(Harness.Tasks, script.handlers)
+      const id = yield* Harness.insert("plain", { payload: "{\"n\": 7}" })
+      const row = yield* Harness.awaitOver(id)
+      assert.deepInclude(row, { status: "completed", result: 7, error: null, attempts: 1, epoch: 1n })
+      assert.deepStrictEqual(yield* Harness.eventsOf(id), [])
+
+      const sql = yield* PgClient.PgClient
+      yield* sql`update spindle.tasks set status = 'queued', attempts = 0, run_at = now()
+                  where id = ${id} and status in ('failed', 'cancelled', 'completed') and locked_by is null`
+      const again = yield* Harness.awaitRow(id, ({ epoch, status }) => epoch === 2n && status === "completed")
+      yield* Harness.assertContract
+      // a reader of the first claim must learn that there was another
+      const [done, ...rest] = yield* Harness.eventsOf(id)
+      assert.deepInclude(done, { epoch: 2n, seq: 1, type: "done" })
+      assert.strictEqual(done!.data.worker, worker)
+      assert.strictEqual(new Date(done!.data.startedAt).getTime(), again.started_at!.getTime())
+      assert.isEmpty(rest)
+    }).pipe(Effect.provide(Harness.database)))
+
+  it.live("of a type with events ends with done, whether it said anything or not", () =>
+    Effect.gen(function*() {
+      const { attempt, id } = yield* running()
+      yield* attempt.proceed(Effect.succeed(null))
+      const row = yield* Harness.awaitOver(id)
+      assert.deepInclude(row, { status: "completed", result: null })
+      assert.deepStrictEqual(yield* closing(id), ["done"])
+    }).pipe(Effect.provide(Harness.database)))
+
+  it.live("of a plain type that told its progress ends with done", () =>
+    Effect.gen(function*() {
+      class Counting extends Task.make("counting") {}
+      class Group extends TaskGroup.make(Counting) {}
+      yield* Harness.launch(
+        Group,
+        Group.toLayer({ counting: (_, { progress }) => progress(0.5, "half") })
+      )
+      const id = yield* Harness.insert("counting")
+      yield* Harness.awaitOver(id)
+      const [progress, done] = yield* Harness.eventsOf(id)
+      assert.deepInclude(progress, { seq: 1, type: "progress", data: { fraction: 0.5, message: "half" } })
+      assert.deepInclude(done, { seq: 2, type: "done" })
+    }).pipe(Effect.provide(Harness.database)))
+})
+
+describe("a failed attempt", () => {
+  it.live("is tried again and may succeed", () =>
+    Effect.gen(function*() {
+      const { attempt, id, script } = yield* running()
+      yield* attempt.proceed(Effect.andThen(
+        attempt.execution.emit({ _tag: "text_delta", text: "a" }),
+        Effect.fail(new Harness.Refused({ why: "busy" }))
+      ))
+      const second = yield* script.next(id)
+      assert.strictEqual(second.execution.attempt, 2)
+      assert.isNull((yield* Harness.rowOf(id)).error)
+      yield* second.proceed(Effect.succeed("fine"))
+      const row = yield* Harness.awaitOver(id)
+      assert.deepInclude(row, { status: "completed", result: "fine", error: null, attempts: 2, epoch: 2n })
+      const [delta, retry, done] = yield* Harness.eventsOf(id)
+      assert.deepInclude(delta, { epoch: 1n, seq: 1, type: "text_delta", data: { text: "a" } })
+      assert.deepInclude(retry, { epoch: 1n, seq: 2, type: "retry" })
+      assert.deepInclude(retry!.data, {
+        kind: "failure",
+        tag: "Refused",
+        willRetry: true,
+        data: { _tag: "Refused", why: "busy" }
+      })
+      assert.isString(retry!.data.runAt)
+      assert.deepInclude(done, { epoch: 2n, seq: 1, type: "done" })
+    }).pipe(Effect.provide(Harness.database)))
+
+  it.live("is tried again no sooner than its delay, and keeps its error meanwhile", () =>
+    Effect.gen(function*() {
+      const { attempt, id } = yield* running()
+      yield* attempt.proceed(Effect.fail(new Task.Retry({ delay: "1 hour", cause: new Error("later") })))
+      const row = yield* Harness.awaitRow(id, ({ status }) => status === "queued")
+      yield* Harness.assertContract
+      assert.deepInclude(row, { attempts: 1, epoch: 1n, result: null })
+      assert.deepInclude(row.error, { kind: "failure", message: "later" })
+      assert.closeTo(row.run_at.getTime() - row.started_at!.getTime(), 3_600_000, 60_000)
+      const [retry] = yield* Harness.eventsOf(id)
+      assert.strictEqual(new Date(retry!.data.runAt).getTime(), row.run_at.getTime())
+    }).pipe(Effect.provide(Harness.database)))
+
+  it.live("is the last when none is left", () =>
+    Effect.gen(function*() {
+      const { attempt, id } = yield* running({ max_attempts: 1 })
+      yield* attempt.proceed(Effect.fail(new Harness.Refused({ why: "no" })))
+      const row = yield* Harness.awaitOver(id)
+      assert.deepInclude(row, { status: "failed", attempts: 1, result: null })
+      assert.deepInclude(row.error, { kind: "failure", tag: "Refused", data: { _tag: "Refused", why: "no" } })
+      const [error] = yield* Harness.eventsOf(id)
+      assert.strictEqual(error!.type, "error")
+      assert.deepInclude(error!.data, { ...row.error, willRetry: false })
+    }).pipe(Effect.provide(Harness.database)))
+
+  const ends: Record<string, { readonly how: Effect.Effect<never, Task.Control>; readonly error: object }> = {
+    "a defect": {
+      how: Effect.die(new TypeError("a bug")),
+      error: { kind: "defect", tag: "TypeError", message: "a bug" }
+    },
+    "an interruption of itself": { how: Effect.interrupt, error: { kind: "interrupted", tag: "Interrupted" } },
+    "an error outside its schema": {
+      how: Effect.fail({ _tag: "Stranger", message: "hello" } as never),
+      error: { kind: "failure", tag: "Stranger", message: "hello" }
+    }
+  }
+  for (const [what, { error, how }] of Object.entries(ends)) {
+    it.live(`by ${what} is told apart, and retried`, () =>
+      Effect.gen(function*() {
+        const { attempt, id, script } = yield* running({ max_attempts: 2 })
+        yield* attempt.proceed(how)
+        yield* Effect.flatMap(script.next(id), ({ proceed }) => proceed(how))
+        const row = yield* Harness.awaitOver(id)
+        assert.deepInclude(row, { status: "failed", attempts: 2 })
+        assert.deepInclude(row.error, error)
+        assert.deepStrictEqual(yield* closing(id), ["retry", "error"])
+      }).pipe(Effect.provide(Harness.database)))
+  }
+
+  it.live("by Discard ends the task at once", () =>
+    Effect.gen(function*() {
+      const { attempt, id } = yield* running()
+      yield* attempt.proceed(Effect.fail(new Task.Discard({ cause: new Error("pointless") })))
+      const row = yield* Harness.awaitOver(id)
+      assert.deepInclude(row, { status: "failed", attempts: 1 })
+      assert.deepInclude(row.error, { kind: "discarded", message: "pointless" })
+    }).pipe(Effect.provide(Harness.database)))
+
+  it.live("by Snooze is not charged", () =>
+    Effect.gen(function*() {
+      const { attempt, id, script } = yield* running({ max_attempts: 1 })
+      yield* attempt.proceed(Effect.fail(new Task.Snooze({ delay: 10 })))
+      const second = yield* script.next(id)
+      assert.strictEqual(second.execution.attempt, 1)
+      yield* second.proceed(Effect.succeed(1))
+      assert.deepInclude(yield* Harness.awaitOver(id), { status: "completed", attempts: 1, epoch: 2n })
+      const [released] = yield* Harness.eventsOf(id)
+      assert.strictEqual(released!.type, "released")
+      assert.strictEqual(released!.data.reason, "snooze")
+      assert.isString(released!.data.runAt)
+    }).pipe(Effect.provide(Harness.database)))
+
+  it.live("by a result of the wrong type is a defect, and nothing of it is stored", () =>
+    Effect.gen(function*() {
+      class Wrong extends Task.make("wrong", { success: Schema.Int }) {}
+      class Group extends TaskGroup.make(Wrong) {}
+      yield* Harness.launch(Group, Group.toLayer({ wrong: () => Effect.succeed("text" as never) }))
+      const id = yield* Harness.insert("wrong", { max_attempts: 1 })
+      const row = yield* Harness.awaitOver(id)
+      assert.deepInclude(row, { status: "failed", result: null })
+      assert.strictEqual(row.error.kind, "defect")
+    }).pipe(Effect.provide(Harness.database)))
+
+  it.live("by a handler that throws when it is called is a defect", () =>
+    Effect.gen(function*() {
+      class Throwing extends Task.make("throwing") {}
+      class Group extends TaskGroup.make(Throwing) {}
+      yield* Harness.launch(
+        Group,
+        Group.toLayer({
+          throwing: (): Effect.Effect<void> => {
+            throw new RangeError("at once")
+          }
+        })
+      )
+      const id = yield* Harness.insert("throwing", { max_attempts: 1 })
+      const row = yield* Harness.awaitOver(id)
+      assert.deepInclude(row.error, { kind: "defect", tag: "RangeError", message: "at once" })
+    }).pipe(Effect.provide(Harness.database)))
+})
+
+describe("a payload that does not decode", () => {
+  it.live("fails its task without a retry, and the queue flows on", () =>
+    Effect.gen(function*() {
+      const script = Harness.script()
+      yield* Harness.launch(Harness.Tasks, script.handlers, { concurrency: 1 })
+      const bad = yield* Harness.insert("plain", { payload: "{\"n\": \"seven\"}" })
+      const good = yield* Harness.insert("plain")
+      const row = yield* Harness.awaitOver(bad)
+      assert.deepInclude(row, { status: "failed", attempts: 1, epoch: 1n })
+      assert.deepInclude(row.error, { kind: "rejected", tag: "InvalidPayload" })
+      assert.match(row.error.message, /\["n"\]/)
+      assert.deepStrictEqual(yield* closing(bad), ["error"])
+      assert.strictEqual((yield* Harness.awaitOver(good)).status, "completed")
+      assert.deepStrictEqual(script.started, [good])
+    }).pipe(Effect.provide(Harness.database)))
+})
+
+describe("a timeout", () => {
+  it.live("interrupts the handler; its slot is free when the finalizers have run", () =>
+    Effect.gen(function*() {
+      const script = Harness.script()
+      yield* Harness.launch(Harness.Tasks, script.handlers, { concurrency: 1 })
+      const slow = yield* Harness.insert("scripted", { timeout_ms: 50, max_attempts: 1 })
+      const attempt = yield* script.next(slow)
+      attempt.unwind.closeUnsafe()
+      const next = yield* Harness.insert("plain")
+      yield* attempt.proceed(Effect.never)
+      const exit = yield* Deferred.await(attempt.ended)
+      assert.isTrue(Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause))
+      // other turns of the worker's loops pass meanwhile
+      yield* Effect.sleep("300 millis")
+      assert.strictEqual((yield* Harness.rowOf(slow)).status, "processing")
+      assert.strictEqual((yield* Harness.rowOf(next)).status, "queued")
+      yield* attempt.unwind.open
+      assert.strictEqual((yield* Harness.awaitOver(next)).status, "completed")
+      const row = yield* Harness.awaitOver(slow)
+      assert.strictEqual(row.status, "failed")
+      assert.deepInclude(row.error, { kind: "timeout", tag: "Timeout" })
+      assert.match(row.error.message, /50 ms/)
+    }).pipe(Effect.provide(Harness.database)))
+
+  it.live("of the type counts where the task has none, and the worker's where the type has none", () =>
+    Effect.gen(function*() {
+      class Brief extends Task.make("brief", { timeout: "30 millis" }) {}
+      class Open extends Task.make("open") {}
+      class Group extends TaskGroup.make(Brief, Open) {}
+      yield* Harness.launch(
+        Group,
+        Group.toLayer({ brief: () => Effect.never, open: () => Effect.never }),
+        { taskTimeout: "60 millis" }
+      )
+      const brief = yield* Harness.insert("brief", { max_attempts: 1 })
+      const open = yield* Harness.insert("open", { max_attempts: 1 })
+      assert.match((yield* Harness.awaitOver(brief)).error.message, / 30 ms/)
+      assert.match((yield* Harness.awaitOver(open)).error.message, / 60 ms/)
+    }).pipe(Effect.provide(Harness.database)))
+})
+
+describe("what the database cannot store", () => {
+  it.live("is replaced: NUL in a result, half a surrogate pair in an event and in an error", () =>
+    Effect.gen(function*() {
+      const { attempt, id, script } = yield* running()
+      yield* attempt.proceed(Effect.as(
+        attempt.execution.emit({ _tag: "text_delta", text: "half \ud83d" }),
+        { "a\0": "b\0c", fine: "😀 \\u0000" }
+      ))
+      const row = yield* Harness.awaitOver(id)
+      assert.deepInclude(row, { status: "completed", result: { "a\uFFFD": "b\uFFFDc", fine: "😀 \\u0000" } })
+      const [delta, done] = yield* Harness.eventsOf(id)
+      assert.deepStrictEqual(delta!.data, { text: "half \uFFFD", sanitized: true })
+      assert.deepInclude(done!.data, { sanitized: true })
+
+      const failing = yield* Harness.insert("scripted", { max_attempts: 1 })
+      const other = yield* script.next(failing)
+      yield* other.proceed(Effect.fail(new Harness.Refused({ why: "\0" })))
+      assert.deepInclude((yield* Harness.awaitOver(failing)).error, { data: { _tag: "Refused", why: "\uFFFD" } })
+    }).pipe(Effect.provide(Harness.database)))
+
+  it.live("such as a result of 10,000 levels fails its task alone", () =>
+    Effect.gen(function*() {
+      class Deep extends Task.make("deep", { success: Schema.Any, event: TaskEvent.TextDelta }) {}
+      class Group extends TaskGroup.make(Deep) {}
+      let deep: unknown = 1
+      for (let level = 0; level < 10_000; level++) deep = [deep]
+      yield* Harness.launch(
+        Group,
+        Group.toLayer({
+          deep: (_, { emit, task }) =>
+            Effect.as(emit({ _tag: "text_delta", text: "before" }), task.priority > 0 ? deep : 1)
+        })
+      )
+      const id = yield* Harness.insert("deep", { max_attempts: 1, priority: 1 })
+      const others = yield* Harness.insertMany("deep", 20)
+      const row = yield* Harness.awaitOver(id)
+      assert.deepInclude(row, { status: "failed", result: null })
+      assert.strictEqual(row.error.kind, "defect")
+      assert.deepStrictEqual(yield* closing(id), ["text_delta", "error"])
+      for (const other of others) assert.strictEqual((yield* Harness.awaitOver(other)).status, "completed")
+    }).pipe(Effect.provide(Harness.database)))
+
+  it.live("such as a result of more than 16 MiB fails its task without a retry", () =>
+    Effect.gen(function*() {
+      const { attempt, id } = yield* running()
+      yield* attempt.proceed(Effect.sync(() => "x".repeat(17 * 1024 * 1024)))
+      const row = yield* Harness.awaitOver(id)
+      assert.deepInclude(row, { status: "failed", attempts: 1, result: null })
+      assert.deepInclude(row.error, { kind: "defect", tag: "ResultTooLarge" })
+    }).pipe(Effect.provide(Harness.database)))
+})
+
+describe("a type that nobody handles", () => {
+  it.live("stays queued", () =>
+    Effect.gen(function*() {
+      const script = Harness.script()
+      yield* Harness.launch(Harness.Tasks, script.handlers)
+      const alien = yield* Harness.insert("alien", { priority: 100 })
+      const known = yield* Harness.insert("plain")
+      yield* Harness.awaitOver(known)
+      assert.deepInclude(yield* Harness.rowOf(alien), { status: "queued", attempts: 0, epoch: 0n })
+    }).pipe(Effect.provide(Harness.database)))
+
+  it.live("fails when that is asked for, but not before it is due", () =>
+    Effect.gen(function*() {
+      const script = Harness.script()
+      yield* Harness.launch(Harness.Tasks, script.handlers, { unknownTypes: "fail", pollInterval: "50 millis" })
+      const later = yield* Harness.insert("alien", { run_at: new Date(Date.now() + 3_600_000) })
+      const alien = yield* Harness.insert("alien")
+      const row = yield* Harness.awaitOver(alien)
+      assert.deepInclude(row, { status: "failed", attempts: 0, epoch: 1n })
+      assert.deepInclude(row.error, { kind: "rejected", message: "Unknown task type" })
+      assert.deepStrictEqual(yield* closing(alien), ["error"])
+      assert.strictEqual((yield* Harness.rowOf(later)).status, "queued")
+    }).pipe(Effect.provide(Harness.database)))
+
+  it.live("is not one that this worker merely does not serve", () =>
+    Effect.gen(function*() {
+      const script = Harness.script()
+      yield* Harness.launch(Harness.Tasks, script.handlers, {
+        unknownTypes: "fail",
+        pollInterval: "50 millis",
+        taskTypes: ["pl*n"]
+      })
+      const left = yield* Harness.insert("scripted")
+      const alien = yield* Harness.insert("alien")
+      const served = yield* Harness.insert("plain")
+      yield* Harness.awaitOver(served)
+      yield* Harness.awaitOver(alien)
+      assert.deepInclude(yield* Harness.rowOf(left), { status: "queued", epoch: 0n })
+    }).pipe(Effect.provide(Harness.database)))
+})
