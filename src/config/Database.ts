@@ -1,0 +1,353 @@
+/**
+ * Which database a process works on, found in its environment, and how the connection to it is protected.
+ *
+ * The first of these that is set decides: `CLICKSET_DATABASE_URL`, `DATABASE_URL`, then `PGHOST`, `PGPORT`, `PGUSER`,
+ * `PGDATABASE` and `CLICKSET_PGPASSWORD` or `PGPASSWORD` together. Where none is, the embedded PostgreSQL is used.
+ *
+ * @since 0.1.0
+ */
+import * as PgClient from "@effect/sql-pg/PgClient"
+import * as Config from "effect/Config"
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Redacted from "effect/Redacted"
+import * as Result from "effect/Result"
+import type * as SqlClient from "effect/sql/SqlClient"
+import type * as SqlError from "effect/sql/SqlError"
+import * as Crypto from "node:crypto"
+import * as Fs from "node:fs"
+import * as Net from "node:net"
+import * as Os from "node:os"
+import * as Path from "node:path"
+import * as Db from "../Db.ts"
+import * as EmbeddedPostgres from "../storage/EmbeddedPostgres.ts"
+import * as Names from "../storage/Names.ts"
+import * as Variable from "./Variable.ts"
+
+/**
+ * How a connection is protected.
+ *
+ * - `none`: not at all, which only a connection that stays on the machine may do unasked
+ * - `require`: encrypted, to whoever answers
+ * - `verify-ca`: encrypted, to a server with a certificate of a known CA
+ * - `verify-full`: the same, and the certificate is for the host that was asked for
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Tls = "none" | "require" | "verify-ca" | "verify-full"
+
+/**
+ * What the environment says. `Embedded` stands for a database of nobody's choosing.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Choice = { readonly _tag: "Embedded" } | Server
+
+/**
+ * A server, and the role and database on it.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Server {
+  readonly _tag: "Server"
+  /** A name, an address, or the directory of a Unix socket. */
+  readonly host: string
+  readonly port: number
+  readonly username: string
+  readonly password: Redacted.Redacted | undefined
+  readonly database: string
+  readonly tls: Tls
+  /** The certificates to trust instead of those that come with Node, in PEM. */
+  readonly ca: string | undefined
+  readonly applicationName: string | undefined
+  readonly options: string | undefined
+  readonly connectTimeout: Duration.Duration | undefined
+}
+
+type Address = Omit<Server, "_tag" | "tls" | "ca" | "username" | "database"> & {
+  readonly username: string | undefined
+  readonly database: string | undefined
+  readonly sslmode: string | undefined
+}
+
+const allowedUrl = "like postgres://user:password@host:5432/database, with special characters percent-encoded"
+
+// Takes no character for the end of a part that may as well be an unencoded one of the password: a piece of that could
+// otherwise end up as a host, and in a log.
+const parseUrl = (text: string): Result.Result<Address, string> => {
+  const url = URL.parse(text)
+  if (url === null) return Result.fail("not a URL")
+  if (url.protocol !== "postgres:" && url.protocol !== "postgresql:") {
+    return Result.fail(`a URL of the scheme ${url.protocol.slice(0, -1)}`)
+  }
+  if (url.hash !== "" || !/^(\/[^/@]*)?$/.test(url.pathname)) return Result.fail("a URL with a stray #, / or @")
+  const parameters = url.searchParams
+  if ([...parameters.keys()].some((key) => !/^[a-z_]+$/.test(key))) return Result.fail("a URL with a stray ?")
+  const [username, password, hostname, database] = [url.username, url.password, url.hostname, url.pathname.slice(1)]
+    .map(decode)
+  if (username === undefined || password === undefined || hostname === undefined || database === undefined) {
+    return Result.fail("a URL with a stray %")
+  }
+  const port = parsePort(parameters.get("port") ?? url.port)
+  if (Option.isNone(port)) return Result.fail(`a URL with the port ${parameters.get("port") ?? url.port}`)
+  const seconds = parameters.get("connect_timeout")
+  if (seconds !== null && !/^\d{1,9}$/.test(seconds)) return Result.fail(`a URL with connect_timeout=${seconds}`)
+  const secret = parameters.get("password") ?? password
+  return Result.succeed({
+    host: parameters.get("host") || hostname.replace(/^\[(.*)\]$/, "$1") || "localhost",
+    port: port.value,
+    username: parameters.get("user") || username || undefined,
+    password: secret === "" ? undefined : Redacted.make(secret),
+    database: parameters.get("dbname") || database || undefined,
+    sslmode: parameters.get("sslmode") ?? undefined,
+    applicationName: parameters.get("application_name") ?? undefined,
+    options: parameters.get("options") ?? undefined,
+    connectTimeout: seconds === null
+      ? undefined
+      : Number(seconds) === 0
+      ? Duration.infinity
+      : Duration.seconds(Number(seconds))
+  })
+}
+
+const decode = (text: string) => Option.getOrUndefined(Option.liftThrowable(decodeURIComponent)(text))
+
+const parsePort = (text: string) => text === "" ? Option.some(5432) : Variable.wholeNumber(1, 65535)(text)
+
+/**
+ * Whether a connection to the host cannot leave the machine.
+ *
+ * @category predicates
+ * @since 0.1.0
+ */
+export const isLocal = (host: string): boolean =>
+  isSocket(host) || host === "localhost" || host === "::1" || (Net.isIPv4(host) && host.startsWith("127."))
+
+const isSocket = (host: string) => host.startsWith("/")
+
+type TlsVariable = "verify-full" | "require" | "disable"
+
+/**
+ * How a connection to the host is protected: by what `WORKER_DATABASE_SSL` says, else by `sslmode`, else fully unless
+ * the host is this machine. Fails with the `sslmode` that it does not accept. PostgreSQL has no TLS on Unix sockets.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const tls = (
+  host: string,
+  variable: TlsVariable | undefined,
+  sslmode: string | undefined
+): Result.Result<Tls, string> => {
+  if (isSocket(host)) return Result.succeed("none")
+  if (variable !== undefined) return Result.succeed(variable === "disable" ? "none" : variable)
+  switch (sslmode) {
+    case undefined:
+      return Result.succeed(isLocal(host) ? "none" : "verify-full")
+    case "require":
+    case "verify-ca":
+    case "verify-full":
+      return Result.succeed(sslmode)
+    case "disable":
+    case "allow":
+    case "prefer":
+      return isLocal(host) ? Result.succeed("none") : Result.fail(sslmode)
+    default:
+      return Result.fail(sslmode)
+  }
+}
+
+const text = (name: string) => Config.map(Variable.make(name, "", Option.some), Option.getOrUndefined)
+
+const variables = Config.all({
+  clicksetUrl: text("CLICKSET_DATABASE_URL"),
+  url: text("DATABASE_URL"),
+  host: text("PGHOST"),
+  port: Config.map(
+    Variable.make("PGPORT", "a port from 1 to 65535", Variable.wholeNumber(1, 65535)),
+    Option.getOrUndefined
+  ),
+  username: text("PGUSER"),
+  database: text("PGDATABASE"),
+  clicksetPassword: text("CLICKSET_PGPASSWORD"),
+  password: text("PGPASSWORD"),
+  rootCertificate: text("PGSSLROOTCERT"),
+  tls: Config.map(
+    Variable.make(
+      "WORKER_DATABASE_SSL",
+      "\"verify-full\" or \"require\" or \"disable\"",
+      Variable.oneOf("verify-full", "require", "disable")
+    ),
+    Option.getOrUndefined
+  )
+})
+
+const accountName = Effect.try({
+  try: () => Os.userInfo().username,
+  catch: () => Variable.malformed("PGUSER", "not set", "the role to connect as, since this account has no name")
+})
+
+// The TLS library passes over what is no certificate, and would then trust nobody.
+const checkedPem = (pem: string) => ({ pem, first: new Crypto.X509Certificate(pem) })
+
+const certificates = (path: string) =>
+  Effect.try({
+    try: () => checkedPem(Fs.readFileSync(path, "utf8")).pem,
+    catch: () => Variable.malformed("PGSSLROOTCERT", JSON.stringify(path), "a file of certificates in PEM")
+  })
+
+/**
+ * The variables of the connection; one that cannot be used is named, with what was given (never a password) and what is
+ * allowed.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const config: Config.Config<Choice> = Config.mapEffect(
+  variables,
+  Effect.fnUntraced(function*(given) {
+    const server = Effect.fnUntraced(function*(name: string, { sslmode, ...address }: Address) {
+      const username = address.username ?? (yield* accountName)
+      const protection = yield* Effect.mapError(
+        Effect.fromResult(tls(address.host, given.tls, sslmode)),
+        (refused) =>
+          Variable.malformed(
+            name,
+            `a URL with sslmode=${refused}`,
+            `without it, or have sslmode=require, verify-ca or verify-full, to reach ${address.host}; only WORKER_DATABASE_SSL=disable turns TLS off`
+          )
+      )
+      const verifies = protection === "verify-ca" || protection === "verify-full"
+      return {
+        _tag: "Server",
+        ...address,
+        username,
+        database: address.database ?? username,
+        tls: protection,
+        ca: given.rootCertificate !== undefined && verifies ? yield* certificates(given.rootCertificate) : undefined
+      } satisfies Server
+    })
+    const named = [["CLICKSET_DATABASE_URL", given.clicksetUrl], ["DATABASE_URL", given.url]] as const
+    for (const [name, url] of named) {
+      if (url === undefined) continue
+      const address = yield* Effect.mapError(
+        Effect.fromResult(parseUrl(url)),
+        (what) => Variable.malformed(name, what, allowedUrl)
+      )
+      return yield* server(name, address)
+    }
+    const password = given.clicksetPassword ?? given.password
+    if ([given.host, given.port, given.username, given.database, password].every((value) => value === undefined)) {
+      return { _tag: "Embedded" } satisfies Choice
+    }
+    return yield* server("PGHOST", {
+      host: given.host ?? "localhost",
+      port: given.port ?? 5432,
+      username: given.username,
+      password: password === undefined ? undefined : Redacted.make(password),
+      database: given.database,
+      sslmode: undefined,
+      applicationName: undefined,
+      options: undefined,
+      connectTimeout: undefined
+    })
+  })
+)
+
+/**
+ * The schema of the tables.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const schema: Config.Config<string> = Variable.withDefault(
+  "WORKER_SCHEMA",
+  "a lower-case identifier of at most 47 characters, such as spindle or public",
+  (name) => Names.schemaPattern.test(name) ? Option.some(name) : Option.none(),
+  "spindle"
+)
+
+/**
+ * How the driver is told. It has an opinion of its own on `sslmode`, hence it never sees a URL.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const clientConfig = (server: Server): PgClient.PgPoolConfig => ({
+  host: server.host,
+  port: server.port,
+  username: server.username,
+  password: server.password,
+  database: server.database,
+  ssl: server.tls === "none" ? false : {
+    rejectUnauthorized: server.tls !== "require",
+    ...(server.ca === undefined ? {} : { ca: server.ca }),
+    ...(server.tls === "verify-ca" ? { checkServerIdentity: () => undefined } : {})
+  },
+  applicationName: server.applicationName ?? "spindle",
+  startupOptions: server.options,
+  connectTimeout: server.connectTimeout,
+  keepAlive: "30 seconds"
+})
+
+/**
+ * Where this process found its database.
+ *
+ * @category services
+ * @since 0.1.0
+ */
+export class Database extends Context.Service<Database, {
+  /** The address without password, to be shown. */
+  readonly address: string
+  readonly embedded: boolean
+}>()("spindle/Database") {}
+
+const address = ({ database, host, port, tls, username }: Server) =>
+  isSocket(host)
+    ? `${username}@${host}:${port}/${database} (Unix socket)`
+    : `${username}@${host.includes(":") ? `[${host}]` : host}:${port}/${database} (${
+      tls === "none" ? "without TLS" : `TLS, ${tls}`
+    })`
+
+/**
+ * The application's pool on the database that the environment names, with the schema of the tables. The pool connects
+ * when it is first used; an embedded server is started, or joined, at once.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer: Layer.Layer<
+  Database | PgClient.PgClient | SqlClient.SqlClient,
+  Config.ConfigError | EmbeddedPostgres.EmbeddedPostgresError | SqlError.SqlError
+> = Layer.unwrap(Effect.gen(function*() {
+  const schemaName = yield* schema
+  const choice = yield* config
+  const server = choice._tag === "Server" ? choice : yield* embedded
+  return Layer.mergeAll(
+    PgClient.layer(clientConfig(server)),
+    Layer.succeed(Db.Schema, schemaName),
+    Layer.succeed(Database, { address: address(server), embedded: choice._tag === "Embedded" })
+  )
+}))
+
+const embedded = Effect.gen(function*() {
+  const { dataDir, url } = yield* EmbeddedPostgres.make({ dataDir: Path.resolve(".spindle") })
+  yield* Effect.logInfo(
+    "no database is configured: using the embedded PostgreSQL, a default for development"
+  ).pipe(Effect.annotateLogs({ dataDir }))
+  const { sslmode: _, ...address } = Result.getOrThrow(parseUrl(Redacted.value(url())))
+  return {
+    _tag: "Server",
+    ...address,
+    username: address.username ?? "postgres",
+    database: address.database ?? "postgres",
+    tls: "none",
+    ca: undefined
+  } satisfies Server
+})

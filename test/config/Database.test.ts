@@ -1,0 +1,189 @@
+import { assert, describe, it } from "@effect/vitest"
+import { ConfigProvider, Duration, Effect, Redacted, Result } from "effect"
+import * as Database from "../../src/config/Database.ts"
+
+const decide = (env: Record<string, string>) => Database.config.parse(ConfigProvider.fromEnvRecord(env))
+
+const refusal = (env: Record<string, string>) =>
+  Effect.map(Effect.flip(decide(env)), ({ cause }) => "message" in cause ? cause.message : String(cause))
+
+const server = (env: Record<string, string>) =>
+  Effect.flatMap(decide(env), (choice) => choice._tag === "Server" ? Effect.succeed(choice) : Effect.die("embedded"))
+
+const everything = {
+  CLICKSET_DATABASE_URL: "postgres://a:pa@localhost:1001/da",
+  DATABASE_URL: "postgres://b:pb@localhost:1002/db",
+  PGHOST: "localhost",
+  PGPORT: "1003",
+  PGUSER: "c",
+  PGDATABASE: "dc",
+  CLICKSET_PGPASSWORD: "pc",
+  PGPASSWORD: "pd"
+}
+
+const without = (...names: ReadonlyArray<keyof typeof everything>): Record<string, string> =>
+  Object.fromEntries(Object.entries(everything).filter(([name]) => !names.includes(name as keyof typeof everything)))
+
+describe("which database", () => {
+  it.effect.each(
+    [
+      ["CLICKSET_DATABASE_URL first", everything, ["a", "pa", 1001, "da"]],
+      ["then DATABASE_URL", without("CLICKSET_DATABASE_URL"), ["b", "pb", 1002, "db"]],
+      ["then the PG variables", without("CLICKSET_DATABASE_URL", "DATABASE_URL"), ["c", "pc", 1003, "dc"]],
+      [
+        "PGPASSWORD where CLICKSET_PGPASSWORD is not set",
+        without("CLICKSET_DATABASE_URL", "DATABASE_URL", "CLICKSET_PGPASSWORD"),
+        ["c", "pd", 1003, "dc"]
+      ],
+      ["an empty variable is not set", { ...everything, CLICKSET_DATABASE_URL: "" }, ["b", "pb", 1002, "db"]],
+      ["one PG variable is enough", { PGUSER: "c" }, ["c", undefined, 5432, "c"]]
+    ] as const
+  )("%s", ([, env, [username, password, port, database]]) =>
+    Effect.gen(function*() {
+      const found = yield* server(env)
+      assert.deepStrictEqual([
+        found.username,
+        found.password && Redacted.value(found.password),
+        found.port,
+        found.database,
+        found.host
+      ], [username, password, port, database, "localhost"])
+      assert.notInclude(JSON.stringify(found), password ?? "\0")
+    }))
+
+  it.effect("the embedded one where nothing is set", () =>
+    Effect.gen(function*() {
+      assert.deepStrictEqual(yield* decide({}), { _tag: "Embedded" })
+      assert.deepStrictEqual(yield* decide({ DATABASE_URL: "", WORKER_DATABASE_SSL: "require" }), { _tag: "Embedded" })
+    }))
+
+  it.effect("a URL's parts are decoded, and its parameters win over them", () =>
+    Effect.gen(function*() {
+      const plain = yield* server({ DATABASE_URL: "postgresql://a%40b:p%2F%23@[::1]/my%20db" })
+      assert.deepStrictEqual(
+        [plain.username, Redacted.value(plain.password!), plain.host, plain.port, plain.database],
+        ["a@b", "p/#", "::1", 5432, "my db"]
+      )
+      const url = "postgres://x:y@z:1/d?host=/var/run/postgresql&port=2&user=u&password=p&dbname=n" +
+        "&application_name=me&options=-c%20jit%3Doff&connect_timeout=7&target_session_attrs=any"
+      const full = yield* server({ DATABASE_URL: url })
+      assert.deepStrictEqual(
+        [full.username, Redacted.value(full.password!), full.host, full.port, full.database, full.tls],
+        ["u", "p", "/var/run/postgresql", 2, "n", "none"]
+      )
+      assert.deepStrictEqual([full.applicationName, full.options], ["me", "-c jit=off"])
+      assert.deepStrictEqual(full.connectTimeout, Duration.seconds(7))
+    }))
+
+  const url = "but must be like postgres://user:password@host:5432/database, with special characters percent-encoded"
+  it.effect.each([
+    [{ DATABASE_URL: "user:secret@host" }, `DATABASE_URL is a URL of the scheme user, ${url}`],
+    [{ DATABASE_URL: "secret" }, `DATABASE_URL is not a URL, ${url}`],
+    [{ CLICKSET_DATABASE_URL: "mysql://u:secret@h/d" }, `CLICKSET_DATABASE_URL is a URL of the scheme mysql, ${url}`],
+    [{ DATABASE_URL: "postgres://u:12#secret@h/d" }, `DATABASE_URL is a URL with a stray #, / or @, ${url}`],
+    [{ DATABASE_URL: "postgres://u:12/secret@h/d" }, `DATABASE_URL is a URL with a stray #, / or @, ${url}`],
+    [{ DATABASE_URL: "postgres://u:12?secret@h/d" }, `DATABASE_URL is a URL with a stray ?, ${url}`],
+    [{ DATABASE_URL: "postgres://u:sec%ret@h/d" }, `DATABASE_URL is a URL with a stray %, ${url}`],
+    [{ DATABASE_URL: "postgres://u:secret@h:0/d" }, `DATABASE_URL is a URL with the port 0, ${url}`],
+    [
+      { DATABASE_URL: "postgres://h/d?connect_timeout=ages" },
+      `DATABASE_URL is a URL with connect_timeout=ages, ${url}`
+    ],
+    [{ PGHOST: "h", PGPORT: "70000" }, "PGPORT is \"70000\", but must be a port from 1 to 65535"],
+    [
+      { WORKER_DATABASE_SSL: "on" },
+      "WORKER_DATABASE_SSL is \"on\", but must be \"verify-full\" or \"require\" or \"disable\""
+    ],
+    [
+      { PGHOST: "h", PGSSLROOTCERT: "/nowhere.pem" },
+      "PGSSLROOTCERT is \"/nowhere.pem\", but must be a file of certificates in PEM"
+    ],
+    [
+      { PGHOST: "h", PGSSLROOTCERT: import.meta.filename },
+      `PGSSLROOTCERT is ${JSON.stringify(import.meta.filename)}, but must be a file of certificates in PEM`
+    ],
+    [
+      { DATABASE_URL: "postgres://u:secret@db.example/d?sslmode=prefer" },
+      "DATABASE_URL is a URL with sslmode=prefer, but must be without it, or have sslmode=require, verify-ca or " +
+      "verify-full, to reach db.example; only WORKER_DATABASE_SSL=disable turns TLS off"
+    ]
+  ] as ReadonlyArray<[Record<string, string>, string]>)("refuses %o", ([env, line]) =>
+    Effect.gen(function*() {
+      assert.strictEqual(yield* refusal(env), line)
+    }))
+})
+
+describe("TLS", () => {
+  const other = "db.example"
+  it.each(
+    [
+      [other, undefined, undefined, "verify-full"],
+      ["10.0.0.7", undefined, undefined, "verify-full"],
+      ["127.0.0.1.example", undefined, undefined, "verify-full"],
+      ["localhost.example", undefined, undefined, "verify-full"],
+      ["localhost", undefined, undefined, "none"],
+      ["127.0.0.1", undefined, undefined, "none"],
+      ["127.1.2.3", undefined, undefined, "none"],
+      ["::1", undefined, undefined, "none"],
+      ["/var/run/postgresql", undefined, undefined, "none"],
+      [other, undefined, "verify-full", "verify-full"],
+      [other, undefined, "verify-ca", "verify-ca"],
+      [other, undefined, "require", "require"],
+      [other, undefined, "prefer", "refused"],
+      [other, undefined, "allow", "refused"],
+      [other, undefined, "disable", "refused"],
+      [other, undefined, "nonsense", "refused"],
+      ["localhost", undefined, "nonsense", "refused"],
+      ["localhost", undefined, "prefer", "none"],
+      ["localhost", undefined, "disable", "none"],
+      ["localhost", undefined, "require", "require"],
+      [other, "verify-full", "require", "verify-full"],
+      [other, "require", "verify-full", "require"],
+      [other, "require", "disable", "require"],
+      [other, "disable", undefined, "none"],
+      [other, "disable", "verify-full", "none"],
+      [other, "disable", "prefer", "none"],
+      ["localhost", "verify-full", undefined, "verify-full"],
+      ["/var/run/postgresql", "verify-full", "verify-full", "none"]
+    ] as const
+  )("to %s, WORKER_DATABASE_SSL %s, sslmode %s: %s", (host, variable, sslmode, expected) => {
+    assert.strictEqual(Result.getOrElse(Database.tls(host, variable, sslmode), () => "refused"), expected)
+  })
+
+  it.effect("is decided on the host that a parameter of the URL names", () =>
+    Effect.gen(function*() {
+      assert.strictEqual((yield* server({ DATABASE_URL: "postgres://localhost/d?host=db.example" })).tls, "verify-full")
+      assert.strictEqual((yield* server({ PGHOST: "db.example" })).tls, "verify-full")
+    }))
+
+  it("is handed to the driver without a word that it could read otherwise", () => {
+    const given = {
+      _tag: "Server",
+      host: other,
+      port: 5432,
+      username: "u",
+      password: undefined,
+      database: "d",
+      ca: undefined,
+      applicationName: undefined,
+      options: undefined,
+      connectTimeout: undefined
+    } as const
+    const ssl = (tls: Database.Tls) => Database.clientConfig({ ...given, tls }).ssl
+    assert.strictEqual(ssl("none"), false)
+    assert.deepStrictEqual(ssl("require"), { rejectUnauthorized: false })
+    assert.deepStrictEqual(ssl("verify-full"), { rejectUnauthorized: true })
+    assert.isUndefined(Database.clientConfig({ ...given, tls: "require" }).url)
+  })
+})
+
+describe("WORKER_SCHEMA", () => {
+  it.effect("is a plain identifier, spindle by default", () =>
+    Effect.gen(function*() {
+      const parse = (env: Record<string, string>) => Database.schema.parse(ConfigProvider.fromEnvRecord(env))
+      assert.strictEqual(yield* parse({}), "spindle")
+      assert.strictEqual(yield* parse({ WORKER_SCHEMA: "public" }), "public")
+      const { cause } = yield* Effect.flip(parse({ WORKER_SCHEMA: "Tasks" }))
+      assert.include(String(cause), "WORKER_SCHEMA is \"Tasks\", but must be a lower-case identifier")
+    }))
+})
