@@ -26,9 +26,10 @@ class Servers extends Context.Service<Servers, {
       const key = Path.join(path, "server.key")
       yield* Effect.promise(() =>
         promisify(ChildProcess.execFile)("openssl", [
-          ...["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"],
-          ...["-subj", "/CN=spindle", "-addext", "subjectAltName=DNS:localhost", "-keyout", key, "-out", certificate]
-        ])
+          ..."req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2".split(" "),
+          ..."-subj /CN=spindle -addext subjectAltName=DNS:localhost".split(" "),
+          ..."-keyout server.key -out server.crt".split(" ")
+        ], { cwd: path })
       )
       yield* Effect.sync(() => {
         Fs.chmodSync(key, 0o600)
