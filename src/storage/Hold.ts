@@ -38,7 +38,7 @@ select id, epoch from ${s}.tasks where id = any($2::bigint[]) and status = 'canc
  * @since 0.1.0
  */
 export const inspect = (s: string): string => `
-select id, epoch, status, locked_by from ${s}.tasks where id = any($1::bigint[])`
+select id, epoch, status, locked_by as "lockedBy" from ${s}.tasks where id = any($1::bigint[])`
 
 /**
  * Takes tasks away from workers whose lease has expired: queued again at once, failed when no attempt is left, closed

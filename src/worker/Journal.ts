@@ -23,8 +23,8 @@ import { Settings } from "./Settings.ts"
 
 const windowMillis = 10
 const patience = "12 seconds"
-const lockedPause = "200 millis"
-const refusedPause = "5 seconds"
+const firstPauseMillis = 2
+const lastPauseMillis = 1000
 
 // SQLSTATE classes that speak of the values: data exceptions, violated constraints, exceeded limits.
 const refusesValues = ({ sqlState }: StorageError) => sqlState !== undefined && /^(22|23|54)/.test(sqlState)
@@ -79,9 +79,13 @@ export class Journal extends Context.Service<Journal, {
         if (--unfinished === 0) written.openUnsafe()
       }
 
-      // Off the writer's way, so that one task's lock does not hold up the outcomes of others.
-      const postpone = (item: Item, pause: "200 millis" | "5 seconds") =>
-        Effect.sync(() => backlog.push(item)).pipe(Effect.delay(pause), Effect.forkIn(scope))
+      // Off the writer's way, so that one task's lock does not hold up the outcomes of others. A claim that passes by
+      // locks a row for a moment, a forgotten transaction for an hour.
+      const postpone = (item: Item) =>
+        Effect.suspend(() => {
+          const pause = Math.min(firstPauseMillis * 2 ** item.attempt.postponed++, lastPauseMillis)
+          return Effect.forkIn(Effect.delay(Effect.sync(() => backlog.push(item)), pause), scope)
+        })
 
       const write = (items: ReadonlyArray<Item>): Effect.Effect<Written, StorageError> =>
         Db.patiently(
@@ -126,16 +130,20 @@ export class Journal extends Context.Service<Journal, {
           Effect.orDie
         )
         const byKey = new Map(rows.map((row) => [keyOf(row), row]))
+        const late: Array<string> = []
         for (const item of items) {
           const row = byKey.get(item.attempt.key)
-          if (row?.lockedBy === workerId) yield* postpone(item, lockedPause)
+          if (row?.lockedBy === workerId) yield* postpone(item)
           else if (row?.lockedBy === null) finish(item, row.status === "cancelled" ? "cancelled" : "accepted")
           else {
-            yield* Effect.logWarning("an outcome came too late: the task is somebody else's by now").pipe(
-              Effect.annotateLogs(annotations(item.attempt))
-            )
+            late.push(String(item.attempt.row.id))
             finish(item, "stale")
           }
+        }
+        if (late.length > 0) {
+          yield* Effect.logWarning("outcomes came too late: somebody else has these tasks by now").pipe(
+            Effect.annotateLogs({ taskIds: late.join(",") })
+          )
         }
       })
 
@@ -151,7 +159,7 @@ export class Journal extends Context.Service<Journal, {
               )
             ),
             Effect.flatMap((result) => conclude([item], result)),
-            Effect.catch(() => postpone(item, refusedPause))
+            Effect.catch(() => postpone(item))
           )
         }
       })
