@@ -7,7 +7,10 @@ import { assert } from "@effect/vitest"
 import { Context, Deferred, Effect, Exit, Latch, Layer, Logger, Queue, References, Schema, Scope } from "effect"
 import type { Redacted } from "effect"
 import type { SqlError } from "effect/sql"
+import * as Db from "../../src/Db.ts"
 import * as HandlerRegistry from "../../src/HandlerRegistry.ts"
+import * as Contract from "../../src/storage/Contract.ts"
+import { TaskStore } from "../../src/storage/TaskStore.ts"
 import * as Task from "../../src/Task.ts"
 import * as TaskEvent from "../../src/TaskEvent.ts"
 import * as TaskGroup from "../../src/TaskGroup.ts"
@@ -309,4 +312,11 @@ export const assertContract = Effect.gen(function*() {
 /** A database of the test's own with the tables in it, and a pool on it. */
 export const database: Layer.Layer<PgClient.PgClient | TestDatabase, SqlError.SqlError> = TestDatabase.layerSql({
   maxConnections: 5
+})
+
+/** The worker's statements, on a pool like a worker's own. */
+export const makeStore = Effect.gen(function*() {
+  const sql = yield* Db.controlPool(yield* PgClient.PgClient)
+  const { columns } = yield* Contract.check(sql, "spindle")
+  return TaskStore.make({ sql, schema: "spindle", columns })
 })

@@ -1,0 +1,317 @@
+import { PgClient } from "@effect/sql-pg"
+import { assert, layer } from "@effect/vitest"
+import { Effect, Fiber } from "effect"
+import * as Db from "../../src/Db.ts"
+import * as Claim from "../../src/storage/Claim.ts"
+import * as Harness from "../support/WorkerHarness.ts"
+
+const request = (given: Partial<Claim.ClaimRequest>): Claim.ClaimRequest => ({
+  workerId: "worker",
+  leaseMillis: 60_000,
+  types: ["a"],
+  quickTypes: new Set(),
+  slots: 10,
+  ahead: 0,
+  queues: undefined,
+  afterQueue: "",
+  ...given
+})
+
+const claimer = Effect.map(
+  Harness.makeStore,
+  (store) => (given: Partial<Claim.ClaimRequest>) =>
+    Effect.map(store.claim(request(given)), ({ tasks }) => tasks.map(({ id }) => id))
+)
+
+const insert = (type: string, columns: Readonly<Record<string, unknown>> = {}) => Harness.insert(type, columns)
+
+const minutesFromNow = (minutes: number) => new Date(Date.now() + minutes * 60_000)
+
+const sortIds = (ids: ReadonlyArray<bigint>) => ids.toSorted((a, b) => Number(a - b))
+
+layer(Harness.database, { excludeTestServices: true })("claim", (it) => {
+  it.effect("takes over the row: a new epoch, an attempt, a lease, and nothing of an earlier run", () =>
+    Effect.gen(function*() {
+      const claim = yield* claimer
+      const id = yield* insert("fields", {
+        epoch: 4,
+        attempts: 1,
+        result: "1",
+        error: "{}",
+        finished_at: new Date(),
+        run_at: minutesFromNow(-1)
+      })
+      assert.deepStrictEqual(yield* claim({ types: ["fields"] }), [id])
+      const row = yield* Harness.rowOf(id)
+      assert.deepInclude(row, {
+        status: "processing",
+        epoch: 5n,
+        attempts: 2,
+        locked_by: "worker",
+        result: null,
+        error: null,
+        finished_at: null
+      })
+      assert.strictEqual(row.lease_expires_at!.getTime() - row.started_at!.getTime(), 60_000)
+      assert.isEmpty(yield* claim({ types: ["fields"] }))
+    }))
+
+  it.effect("brings what a handler is told", () =>
+    Effect.gen(function*() {
+      const store = yield* Harness.makeStore
+      const id = yield* insert("told", {
+        priority: -3,
+        payload: "{\"a\": [1, null]}",
+        metadata: "{\"trace\": \"x\"}",
+        max_attempts: 9,
+        timeout_ms: 1234,
+        tag: "t",
+        user_id: "u"
+      })
+      const { tasks: [task] } = yield* store.claim(request({ types: ["told"] }))
+      const { created_at, run_at } = yield* Effect.map(Harness.rowOf(id), (row) => row as any)
+      assert.deepStrictEqual(task, {
+        id,
+        epoch: 1n,
+        type: "told",
+        queue: "default",
+        priority: -3,
+        payload: { a: [1, null] },
+        metadata: { trace: "x" },
+        attempts: 1,
+        maxAttempts: 9,
+        timeoutMillis: 1234,
+        tag: "t",
+        userId: "u",
+        createdAt: created_at,
+        runAt: run_at
+      })
+    }))
+
+  it.effect("goes by priority, then by time, then by age, across types", () =>
+    Effect.gen(function*() {
+      const claim = yield* claimer
+      const early = minutesFromNow(-10)
+      const late = minutesFromNow(-5)
+      const last = yield* insert("order:b", { priority: -1, run_at: early })
+      const fourth = yield* insert("order:a", { run_at: late })
+      const fifth = yield* insert("order:b", { run_at: late })
+      const third = yield* insert("order:b", { run_at: early })
+      const second = yield* insert("order:a", { priority: 1, run_at: late })
+      const first = yield* insert("order:b", { priority: 2, run_at: late })
+      const types = ["order:a", "order:b"]
+      const expected = [first, second, third, fourth, fifth, last]
+      const taken: Array<bigint> = []
+      for (const slots of [1, 2, 1, 1, 1]) taken.push(...(yield* claim({ types, slots })))
+      assert.deepStrictEqual(taken, expected)
+
+      const sql = yield* PgClient.PgClient
+      yield* sql`update spindle.tasks set status = 'queued', locked_by = null where type like 'order:%'`
+      assert.deepStrictEqual(yield* claim({ types, slots: 5 }), expected.slice(0, 5))
+    }))
+
+  it.effect("takes nothing before it is due, and tells when the next is", () =>
+    Effect.gen(function*() {
+      const store = yield* Harness.makeStore
+      yield* insert("due", { priority: 9, run_at: minutesFromNow(60) })
+      yield* insert("due", { run_at: minutesFromNow(10) })
+      yield* insert("due", { queue: "other", run_at: minutesFromNow(20) })
+      const { nextDueMillis, tasks } = yield* store.claim(request({ types: ["due", "nothing"] }))
+      assert.isEmpty(tasks)
+      assert.closeTo(nextDueMillis!, 600_000, 30_000)
+      assert.isUndefined((yield* store.claim(request({ types: ["nothing"] }))).nextDueMillis)
+    }))
+
+  it.effect("serves no other type and no other queue", () =>
+    Effect.gen(function*() {
+      const claim = yield* claimer
+      yield* insert("served:not", { priority: 5 })
+      const default_ = yield* insert("served")
+      const mail = yield* insert("served", { queue: "mail" })
+      const other = yield* insert("served", { queue: "other", priority: 5 })
+      assert.deepStrictEqual(yield* claim({ types: ["served"], queues: new Map([["mail", 10]]) }), [mail])
+      assert.deepStrictEqual(sortIds(yield* claim({ types: ["served"] })), [default_, other])
+    }))
+
+  it.effect("keeps to the bound of each queue", () =>
+    Effect.gen(function*() {
+      const claim = yield* claimer
+      for (const queue of ["one", "two", "full"]) {
+        for (let n = 0; n < 5; n++) yield* insert("bound", { queue })
+      }
+      const sql = yield* PgClient.PgClient
+      const queues = new Map([["one", 1], ["two", 3], ["full", 0]])
+      yield* claim({ types: ["bound"], queues })
+      assert.deepStrictEqual(
+        yield* sql`select queue, count(*)::int as count from spindle.tasks
+                    where type = 'bound' and status = 'processing' group by 1 order by 1`,
+        [{ queue: "one", count: 1 }, { queue: "two", count: 3 }]
+      )
+    }))
+
+  it.effect("lets queues take turns, beginning after the last", () =>
+    Effect.gen(function*() {
+      const store = yield* Harness.makeStore
+      for (const queue of ["x", "y", "z"]) {
+        for (let n = 0; n < 10; n++) yield* insert("turns", { queue, priority: queue === "x" ? 9 : 0 })
+      }
+      const queuesOf = (slots: number, afterQueue: string) =>
+        Effect.map(store.claim(request({ types: ["turns"], slots, afterQueue })), ({ tasks }) =>
+          tasks.map(({ queue }) => queue).toSorted())
+      assert.deepStrictEqual(yield* queuesOf(3, ""), ["x", "y", "z"])
+      assert.deepStrictEqual(yield* queuesOf(1, "x"), ["y"])
+      assert.deepStrictEqual(yield* queuesOf(1, "y"), ["z"])
+      assert.deepStrictEqual(yield* queuesOf(1, "z"), ["x"])
+      assert.deepStrictEqual(yield* queuesOf(6, ""), ["x", "x", "y", "y", "z", "z"])
+    }))
+
+  it.effect("takes more than there are slots of quick types only", () =>
+    Effect.gen(function*() {
+      const store = yield* Harness.makeStore
+      const sql = yield* PgClient.PgClient
+      const typesOf = (slots: number, ahead: number) =>
+        Effect.gen(function*() {
+          yield* sql`update spindle.tasks set status = 'queued', locked_by = null where type like 'ahead:%'`
+          const { tasks } = yield* store.claim(request({
+            types: ["ahead:quick", "ahead:slow"],
+            quickTypes: new Set(["ahead:quick"]),
+            slots,
+            ahead
+          }))
+          return ["ahead:quick", "ahead:slow"].map((type) => tasks.filter((task) => task.type === type).length)
+        })
+      for (let n = 0; n < 10; n++) yield* insert("ahead:quick", { run_at: minutesFromNow(-1) })
+      assert.deepStrictEqual(yield* typesOf(2, 5), [7, 0])
+      assert.deepStrictEqual(yield* typesOf(0, 3), [3, 0])
+      for (let n = 0; n < 10; n++) yield* insert("ahead:slow", { run_at: minutesFromNow(-2) })
+      assert.deepStrictEqual(yield* typesOf(2, 5), [0, 2])
+      assert.deepStrictEqual(yield* typesOf(0, 3), [0, 0])
+      yield* sql`update spindle.tasks set run_at = now() where type = 'ahead:slow'`
+      yield* sql`update spindle.tasks set priority = 1 where id = any(array(
+        select id from spindle.tasks where type = 'ahead:slow' limit 1))`
+      assert.deepStrictEqual(yield* typesOf(2, 5), [6, 1])
+    }))
+
+  it.effect("passes over what another transaction locks, without waiting", () =>
+    Effect.gen(function*() {
+      const claim = yield* claimer
+      const sql = yield* PgClient.PgClient
+      const ids = yield* Harness.insertMany("locked", 10)
+      yield* Db.transaction(
+        sql,
+        Effect.gen(function*() {
+          yield* sql`select from spindle.tasks where id = any(${ids.slice(0, 5)}) for no key update`
+          assert.deepStrictEqual(yield* claim({ types: ["locked"], slots: 3 }), ids.slice(5, 8))
+        })
+      )
+      assert.deepStrictEqual(yield* claim({ types: ["locked"] }), [...ids.slice(0, 5), ...ids.slice(8)])
+    }))
+
+  it.effect("by two workers at once gives every task to one of them", () =>
+    Effect.gen(function*() {
+      const claim = yield* claimer
+      const ids = yield* Harness.insertMany("shared", 400)
+      const all = (workerId: string) =>
+        Effect.gen(function*() {
+          const mine: Array<bigint> = []
+          for (let empty = 0; empty < 3;) {
+            const taken = yield* claim({ types: ["shared"], workerId, slots: 7 })
+            mine.push(...taken)
+            empty = taken.length === 0 ? empty + 1 : 0
+          }
+          return mine
+        })
+      const [one, two] = yield* Fiber.joinAll([
+        yield* Effect.forkChild(all("one")),
+        yield* Effect.forkChild(all("two"))
+      ])
+      assert.isAbove(one!.length, 0)
+      assert.isAbove(two!.length, 0)
+      assert.deepStrictEqual(sortIds([...one!, ...two!]), ids)
+      const sql = yield* PgClient.PgClient
+      assert.deepStrictEqual(
+        yield* sql`select min(epoch)::int as min, max(epoch)::int as max from spindle.tasks where type = 'shared'`,
+        [{ min: 1, max: 1 }]
+      )
+    }))
+
+  it.effect("waits for a cancelled task of the same key to unwind", () =>
+    Effect.gen(function*() {
+      const claim = yield* claimer
+      const old = yield* insert("key", { unique_key: "k" })
+      yield* claim({ types: ["key"] })
+      yield* Harness.cancel(old)
+      const next = yield* insert("key", { unique_key: "k" })
+      const another = yield* insert("key", { unique_key: "l" })
+      const elsewhere = yield* insert("key:other", { unique_key: "k" })
+      assert.deepStrictEqual(yield* claim({ types: ["key", "key:other"] }), [another, elsewhere])
+      const sql = yield* PgClient.PgClient
+      yield* sql`update spindle.tasks set locked_by = null, lease_expires_at = null where id = ${old}`
+      assert.deepStrictEqual(yield* claim({ types: ["key"] }), [next])
+    }))
+
+  it.effect("does not bring a payload that is larger than a worker takes", () =>
+    Effect.gen(function*() {
+      const store = yield* Harness.makeStore
+      const sql = yield* PgClient.PgClient
+      yield* sql`alter table spindle.tasks drop constraint tasks_size_check`
+      yield* sql`insert into spindle.tasks (type, payload)
+        select 'large', to_jsonb(string_agg(md5(n::text), '')) from generate_series(1, 540000) n`
+      yield* sql`insert into spindle.tasks (type, payload) values ('large', to_jsonb(repeat('x', 16777216)))`
+      yield* sql`insert into spindle.tasks (type, payload) values ('large', to_jsonb(repeat('x', 16777214)))`
+      const { tasks } = yield* store.claim(request({ types: ["large"] }))
+      assert.deepStrictEqual(tasks.map(({ payload }) => payload === undefined), [true, true, false])
+    }))
+})
+
+interface Explained {
+  readonly "QUERY PLAN": ReadonlyArray<{
+    readonly Plan: { readonly "Shared Hit Blocks": number; readonly "Shared Read Blocks": number }
+  }>
+}
+
+// The pages that a claim of ten touches, under a worker's own plan; what it changes is rolled back.
+const pages = Effect.gen(function*() {
+  const sql = yield* Db.controlPool(yield* PgClient.PgClient)
+  const columns = { timeout: true, uniqueKey: true, tag: true, userId: true, metadata: true }
+  const measured = yield* Effect.flip(Db.transaction(
+    sql,
+    Effect.gen(function*() {
+      yield* sql.unsafe(`prepare claim as ${Claim.statement("spindle", columns, true)}`)
+      const [row] = yield* sql<Explained>`
+        explain (analyze, buffers, format json)
+        execute claim('worker', 30000, array['cost:a', 'cost:b'], array[false, false], 10, 0, '')`
+      yield* sql`deallocate claim`
+      const { Plan } = row!["QUERY PLAN"][0]!
+      return yield* Effect.fail(Plan["Shared Hit Blocks"] + Plan["Shared Read Blocks"])
+    })
+  ))
+  return measured as number
+})
+
+layer(Harness.database, { excludeTestServices: true })("the cost of a claim", (it) => {
+  it.effect("does not grow with what it does not take", () =>
+    Effect.gen(function*() {
+      const sql = yield* PgClient.PgClient
+      yield* sql`insert into spindle.tasks (type, priority)
+        select case when n % 2 = 0 then 'cost:a' else 'cost:b' end, n % 2 from generate_series(1, 20) n`
+      const alone = yield* pages
+      assert.isAbove(alone, 0)
+      const many = 200_000
+      const crowds = {
+        finished: sql`insert into spindle.tasks (type, status, priority, finished_at)
+          select 'cost:a', 'completed', 5, now() from generate_series(1, ${many}::int)`,
+        "of higher priority, not due": sql`insert into spindle.tasks (type, priority, run_at)
+          select 'cost:a', 7, now() + interval '1 hour' from generate_series(1, ${many}::int)`,
+        "of other types and queues": sql`insert into spindle.tasks (type, queue, priority)
+          select 'other:' || n % 10, 'queue-' || n % 10, 9 from generate_series(1, ${many}::int) n`,
+        waiting:
+          sql`insert into spindle.tasks (type, priority) select 'cost:b', 0 from generate_series(1, ${many}::int)`
+      }
+      for (const [crowd, insertion] of Object.entries(crowds)) {
+        yield* insertion
+        const crowded = yield* pages
+        assert.isAtMost(crowded, 2 * alone + 40, `with ${many} tasks ${crowd}: ${alone} pages alone, ${crowded} now`)
+      }
+    }), 60_000)
+})
