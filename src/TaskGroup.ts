@@ -7,6 +7,7 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import { identity } from "effect/Function"
 import * as Layer from "effect/Layer"
+import * as Predicate from "effect/Predicate"
 import * as References from "effect/References"
 import * as Scope from "effect/Scope"
 import * as Tracer from "effect/Tracer"
@@ -61,6 +62,14 @@ export interface Any {
   readonly [TypeId]: typeof TypeId
   readonly tasks: ReadonlyMap<string, Task.Any>
 }
+
+/**
+ * Whether a value is a group.
+ *
+ * @since 0.1.0
+ * @category guards
+ */
+export const isTaskGroup = (u: unknown): u is Any => Predicate.hasProperty(u, TypeId)
 
 /**
  * The union of a group's tasks.

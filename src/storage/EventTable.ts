@@ -8,9 +8,10 @@ import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import type * as Schema from "effect/Schema"
 import type * as SqlClient from "effect/sql/SqlClient"
-import type * as TaskEvent from "../TaskEvent.ts"
+import * as TaskEvent from "../TaskEvent.ts"
 import type { Status, StoredEvent } from "../TaskQueue.ts"
 import * as Names from "./Names.ts"
+import * as Parameters from "./Parameters.ts"
 import * as StorageError from "./StorageError.ts"
 import { idOf, over } from "./TaskTable.ts"
 
@@ -59,6 +60,7 @@ export const make = (client: SqlClient.SqlClient, schema: string) => {
 
   const pageText = page(s)
   const endingText = ending(s)
+  const closingsText = closings(s)
 
   return {
     /** The first events after the position, at most `limit`; undefined if there is no such task. */
@@ -75,7 +77,17 @@ export const make = (client: SqlClient.SqlClient, schema: string) => {
 
     /** How the task stands, and the last event of its epoch. */
     ending: (id: bigint) =>
-      Effect.map(run<Ending>("read the task's last event", endingText, [idOf(id)]), ([row]) => row)
+      Effect.map(run<Ending>("read the task's last event", endingText, [idOf(id)]), ([row]) => row),
+
+    /** The events that closed the task's claims: its attempts, read back. */
+    closings: (id: bigint) =>
+      Effect.map(
+        run<EventRow>("read the task's attempts", closingsText, [
+          idOf(id),
+          Parameters.text([...TaskEvent.closingTypes])
+        ]),
+        (rows) => rows.map(decodeEvent)
+      )
   }
 }
 
@@ -113,11 +125,21 @@ select t.status, t.epoch, ${over} as over, t.error, t.started_at,
        ) e on true
  where t.id = $1`
 
-interface PageRow {
+const closings = (s: string) => `
+select epoch, seq, type, data, created_at
+  from ${s}.task_events
+ where task_id = $1 and type = any($2::text[])
+ order by epoch, seq`
+
+interface PageRow extends Omit<EventRow, "epoch"> {
   readonly task_type: string
   readonly task_epoch: bigint
   readonly over: boolean
   readonly epoch: bigint | null
+}
+
+interface EventRow {
+  readonly epoch: bigint
   readonly seq: number
   readonly type: string
   readonly data: Schema.Json
@@ -128,10 +150,15 @@ const decodePage = (rows: ReadonlyArray<PageRow>): Page | undefined => {
   const [first] = rows
   if (first === undefined) return undefined
   const events: Array<StoredEvent> = []
-  for (const { created_at, data, epoch, seq, type } of rows) {
-    if (epoch !== null) {
-      events.push({ position: { epoch, seq }, type, data, createdAt: DateTime.fromDateUnsafe(created_at) })
-    }
+  for (const { epoch, ...row } of rows) {
+    if (epoch !== null) events.push(decodeEvent({ ...row, epoch }))
   }
   return { type: first.task_type, epoch: first.task_epoch, over: first.over, events }
 }
+
+const decodeEvent = ({ created_at, data, epoch, seq, type }: EventRow): StoredEvent => ({
+  position: { epoch, seq },
+  type,
+  data,
+  createdAt: DateTime.fromDateUnsafe(created_at)
+})

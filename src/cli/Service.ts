@@ -1,0 +1,113 @@
+/**
+ * The worker as a service: until a signal comes, a loop dies or an error escapes.
+ *
+ * Its shutdown is that of `Worker`. The process around it turns the first signal into an interruption, the second into
+ * the end of the grace period, and the third into its own end.
+ *
+ * @since 0.1.0
+ */
+import type * as PgClient from "@effect/sql-pg/PgClient"
+import * as Cause from "effect/Cause"
+import type * as Config from "effect/Config"
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Predicate from "effect/Predicate"
+import type * as Scope from "effect/Scope"
+import type * as SqlClient from "effect/sql/SqlClient"
+import * as Database from "../config/Database.ts"
+import * as Db from "../Db.ts"
+import { HandlerRegistry } from "../HandlerRegistry.ts"
+import * as Worker from "../Worker.ts"
+import { CliFailure } from "./Failure.ts"
+import * as Logging from "./Logging.ts"
+import { Process } from "./Process.ts"
+import * as TasksModule from "./TasksModule.ts"
+
+/**
+ * Runs a worker on the tasks of a module, or on those that Spindle brings along.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const run = Effect.fnUntraced(function*(tasks: Option.Option<string>) {
+  const process = yield* Process
+  const options = yield* Worker.config
+  const fork = Effect.runForkWith(yield* Effect.context<never>())
+  yield* process.serve({
+    graceMillis: Option.match(Duration.fromInput(options.shutdownGrace), {
+      onNone: () => 0,
+      onSome: Duration.toMillis
+    }),
+    hurry: yield* Worker.Hurry,
+    crashed: (error) => {
+      fork(Effect.logFatal("an error outside of every task: the worker shuts down", Cause.die(error)))
+    }
+  })
+  const handlers = Option.isSome(tasks) ? yield* TasksModule.load(tasks.value) : TasksModule.builtIn
+  return yield* serve(options, handlers, Option.getOrElse(tasks, () => "built in")).pipe(
+    Effect.scoped,
+    Effect.provide(Database.layer)
+  )
+}, (effect) => Effect.provide(effect, Logging.layer("Info")))
+
+const serve = Effect.fnUntraced(function*(options: Worker.Options, handlers: TasksModule.Handlers, source: string) {
+  const { address } = yield* Database.Database
+  yield* Effect.logInfo("using the database").pipe(
+    Effect.annotateLogs({ address, schema: yield* Db.Schema, migrations: options.migrations })
+  )
+  const registry = yield* build(handlers, source)
+  if (handlers === TasksModule.builtIn) {
+    yield* Effect.logInfo("no --tasks given: AI tasks are answered by the built-in demo model, beside the demo tasks")
+  }
+  return yield* Effect.gen(function*() {
+    const worker = Context.get(yield* Layer.build(Worker.layer(options)), Worker.Worker)
+    yield* hints((yield* HandlerRegistry).types, worker.id, address)
+    return yield* worker.failed
+  }).pipe(Effect.provideContext(registry))
+})
+
+// Their own code, hence their own errors: a service that is missing, a variable that is malformed.
+const build = (
+  handlers: TasksModule.Handlers,
+  source: string
+): Effect.Effect<
+  Context.Context<HandlerRegistry>,
+  CliFailure | Config.ConfigError,
+  PgClient.PgClient | SqlClient.SqlClient | Scope.Scope
+> =>
+  Effect.catchCause(Layer.build(handlers), (cause): Effect.Effect<never, CliFailure | Config.ConfigError> => {
+    if (Cause.hasInterrupts(cause)) return Effect.interrupt
+    const error = Cause.squash(cause)
+    if (Predicate.isTagged(error, "ConfigError")) return Effect.fail(error as Config.ConfigError)
+    const message = error instanceof Error ? error.message : String(error)
+    const missing = message.startsWith("Service not found")
+    return Effect.fail(
+      new CliFailure({
+        message: `The layer of ${source} cannot be built: ${message}${
+          missing ? " (it may require SqlClient and PgClient, and must bring along the rest)" : ""
+        }`,
+        exitCode: missing ? 78 : 1
+      })
+    )
+  })
+
+const hints = Effect.fnUntraced(function*(types: ReadonlyArray<string>, workerId: string, address: string) {
+  const { isTerminal, stderr } = yield* Process
+  if (!isTerminal.stderr) return
+  const example = types.includes("ai_response")
+    ? `ai_response '{"prompt": "Tell me about PostgreSQL"}'`
+    : `${types[0] ?? "<type>"} '{}'`
+  yield* stderr(`
+  Spindle works on ${address} as ${workerId}.
+  In another terminal, in this directory:
+
+    npx spindle enqueue ${example}
+    npx spindle follow <the number it prints>
+
+  Ctrl-C ends it: once gracefully, twice without waiting for what runs.
+
+`)
+})

@@ -1,0 +1,67 @@
+/**
+ * `spindle enqueue`: stores a task and prints its id.
+ *
+ * @since 0.1.0
+ */
+import * as Argument from "effect/cli/Argument"
+import * as Command from "effect/cli/Command"
+import * as Flag from "effect/cli/Flag"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import type * as Schema from "effect/Schema"
+import * as TaskQueue from "../TaskQueue.ts"
+import * as Connection from "./Connection.ts"
+import * as Parameters from "./Parameters.ts"
+import { Process } from "./Process.ts"
+
+const payload = Argument.String("json").pipe(
+  Argument.withDescription("The payload"),
+  Argument.withDefault("{}"),
+  Argument.mapTryCatch(
+    (text): Schema.Json => JSON.parse(text),
+    (error) => `JSON (${error instanceof Error ? error.message : String(error)})`
+  )
+)
+
+/**
+ * Prints the id alone, also that of the task that holds the unique key already; standard error tells which it is.
+ *
+ * @category commands
+ * @since 0.1.0
+ */
+export const command = Command.make("enqueue", {
+  type: Argument.String("type").pipe(Argument.withDescription("The type, such as ai_response or email:send")),
+  payload,
+  queue: Flag.String("queue").pipe(Flag.withDescription("Default: \"default\""), Flag.optional),
+  priority: Flag.Int("priority").pipe(Flag.withDescription("Higher runs first. Default: 0"), Flag.optional),
+  delay: Parameters.duration("delay").pipe(Flag.withDescription("Not before this has passed"), Flag.optional),
+  runAt: Flag.String("run-at").pipe(
+    Flag.withMetavar("time"),
+    Flag.withDescription("Not before this point in time, such as 2030-01-31T08:00:00Z"),
+    Flag.optional
+  ),
+  uniqueKey: Flag.String("unique-key").pipe(
+    Flag.withDescription("Not while another task of this type and key is queued or processing"),
+    Flag.optional
+  ),
+  tag: Flag.String("tag").pipe(Flag.withDescription("A label for finding it"), Flag.optional),
+  userId: Flag.String("user-id").pipe(Flag.withDescription("Whom it is for"), Flag.optional),
+  maxAttempts: Flag.Int("max-attempts").pipe(Flag.withDescription("Default: 3"), Flag.optional),
+  timeout: Parameters.duration("timeout").pipe(
+    Flag.withDescription("How long an attempt may take; else its type or the worker decides"),
+    Flag.optional
+  )
+}, ({ payload, type, uniqueKey, ...flags }) =>
+  Effect.gen(function*() {
+    const { stderr, stdout } = yield* Process
+    const queue = yield* TaskQueue.TaskQueue
+    const options = Object.fromEntries(
+      Object.entries(flags).map(([name, value]) => [name, Option.getOrUndefined<unknown>(value)])
+    )
+    const { duplicate, id } = yield* queue.enqueueRaw(type, payload, {
+      ...options,
+      unique: Option.getOrUndefined(Option.map(uniqueKey, (key) => ({ key })))
+    })
+    yield* stdout(`${id}\n`)
+    if (duplicate) yield* stderr("A task with this unique key is there already; nothing was stored.\n")
+  }).pipe(Effect.provide(Connection.queue))).pipe(Command.withDescription("Store a task and print its id"))
