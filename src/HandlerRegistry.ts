@@ -14,8 +14,7 @@ import * as TaskEvent from "./TaskEvent.ts"
 import * as TaskGroup from "./TaskGroup.ts"
 
 /**
- * A task, how its values are read and written, and what runs it, with everything
- * that needs already provided. The codecs are built once; where a schema needs no
+ * A task, how its values are read and written, and what runs it. The codecs are built once; where a schema needs no
  * services they answer with an `Exit`, without a turn of the fiber.
  *
  * @since 0.1.0
@@ -33,11 +32,13 @@ export interface Entry {
   readonly encodeError: (error: unknown) => Effect.Effect<Schema.Json, Schema.SchemaError>
   /** To the columns `type` and `data`: an event of the task, or `TaskEvent.Progress`. */
   readonly encodeEvent: (event: unknown) => Effect.Effect<EncodedEvent, Schema.SchemaError>
-  /** Runs an attempt in the scope given to it. */
+  /** Runs an attempt in the scope given to it. Its context must hold `services`. */
   readonly run: (
     payload: any,
     execution: Task.Execution<any>
   ) => Effect.Effect<unknown, unknown, Scope.Scope>
+  /** What the handler and its layer were built with. */
+  readonly services: Context.Context<never>
 }
 
 /**
@@ -101,7 +102,7 @@ const makeEntry = (task: Task.Any, context: Context.Context<any>): Entry => {
     encodeSuccess: (value) => provide(encodeSuccess(value)),
     encodeError: (error) => provide(encodeError(error)),
     encodeEvent: (event) => Effect.mapEager(provide(encodeEvent(event)), splitTag),
-    run: Context.get(context, TaskGroup.Handler(task.type))
+    ...Context.get(context, TaskGroup.Handler(task.type))
   }
 }
 

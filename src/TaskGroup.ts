@@ -104,15 +104,26 @@ export type HandlersServices<Handlers> = {
 type AnyHandlerFn = Task.HandlerFn<any, any>
 
 /**
- * The service that a handler's layer provides: what runs an attempt, with the
- * services of the layer already given to it.
+ * What runs an attempt, and the services of the layer that implements it, which
+ * must be in the attempt's context beside its scope.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Implementation {
+  readonly run: Task.HandlerFn<any, any>
+  readonly services: Context.Context<never>
+}
+
+/**
+ * The service that a handler's layer provides.
  *
  * @since 0.1.0
  * @category services
  */
 export const Handler = <const Type extends string>(
   type: Type
-): Context.Key<Task.Handler<Type>, Task.HandlerFn<any>> => Context.Service(`spindle/Task/Handler/${type}`)
+): Context.Key<Task.Handler<Type>, Implementation> => Context.Service(`spindle/Task/Handler/${type}`)
 
 // the attempt's own, which what was current when the layer was built must not replace
 const omitAttempt = Context.omit(
@@ -122,15 +133,15 @@ const omitAttempt = Context.omit(
   References.CurrentLogSpans
 )
 
-const provided = (
+const implementation = (
   services: Context.Context<never>,
   type: string,
   handler: AnyHandlerFn | undefined
-): Task.HandlerFn<any> => {
+): Implementation => {
   if (typeof handler !== "function") {
     throw new Error(`TaskGroup: the handler of the task "${type}" is ${typeof handler}, expected a function`)
   }
-  return (payload, execution) => Effect.provideContext(Effect.suspend(() => handler(payload, execution)), services)
+  return { services, run: (payload, execution) => Effect.suspend(() => handler(payload, execution)) }
 }
 
 const layerOf = (
@@ -142,7 +153,7 @@ const layerOf = (
     const handlers = yield* build
     let context = Context.empty() as Context.Context<never>
     for (const type of types) {
-      context = Context.add(context, Handler(type), provided(services, type, handlers[type])) as any
+      context = Context.add(context, Handler(type), implementation(services, type, handlers[type])) as any
     }
     return context
   }))

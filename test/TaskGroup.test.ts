@@ -24,7 +24,8 @@ const run = <T extends Task.Any>(
 ) =>
   Effect.gen(function*() {
     const registry = yield* HandlerRegistry.HandlerRegistry
-    return yield* Option.getOrThrow(registry.get(type)).run(payload, execution)
+    const entry = Option.getOrThrow(registry.get(type))
+    return yield* Effect.provideContext(entry.run(payload, execution), entry.services)
   }).pipe(
     Effect.provide(
       HandlerRegistry.layer(group).pipe(Layer.provide(live)) as Layer.Layer<HandlerRegistry.HandlerRegistry>
@@ -100,8 +101,9 @@ describe("TaskGroup", () => {
         Effect.annotateLogs({ taskId: "build" }),
         Effect.withSpan("build")
       )
-      const handler = Context.get(context, TaskGroup.Handler("greet"))
-      const result = yield* handler({ name: "" }, execution).pipe(
+      const { run, services } = Context.get(context, TaskGroup.Handler("greet"))
+      const result = yield* run({ name: "" }, execution).pipe(
+        Effect.provideContext(services),
         Effect.annotateLogs({ taskId: "attempt" }),
         Effect.withSpan("attempt"),
         Effect.scoped
@@ -128,9 +130,9 @@ describe("TaskGroup", () => {
           throw bug
         }
       })
-      const handler = Context.get(yield* Layer.build(live), TaskGroup.Handler("tick"))
-      assert.doesNotThrow(() => handler(undefined, execution))
-      assert.deepStrictEqual(yield* Effect.exit(handler(undefined, execution)), Exit.die(bug))
+      const { run } = Context.get(yield* Layer.build(live), TaskGroup.Handler("tick"))
+      assert.doesNotThrow(() => run(undefined, execution))
+      assert.deepStrictEqual(yield* Effect.exit(run(undefined, execution)), Exit.die(bug))
     }))
 
   it.effect("a handler that is missing at run time is named when the layer is built", () =>

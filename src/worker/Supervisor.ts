@@ -4,7 +4,6 @@
  *
  * @since 0.1.0
  */
-import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
@@ -12,6 +11,8 @@ import * as Effect from "effect/Effect"
 import * as Latch from "effect/Latch"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
+import * as References from "effect/References"
+import * as Scope from "effect/Scope"
 import * as HandlerRegistry from "../HandlerRegistry.ts"
 import * as Lifecycle from "../Lifecycle.ts"
 import type { ClaimedRow } from "../storage/Claim.ts"
@@ -19,7 +20,6 @@ import type { Held } from "../storage/TaskStore.ts"
 import type { OutcomeEntry } from "../storage/Write.ts"
 import { annotations, Attempt, type Interruption, keyOf, monotonicMillis } from "./Attempt.ts"
 import type { Verdict } from "./Backlog.ts"
-import * as Failures from "./Failures.ts"
 import { Journal } from "./Journal.ts"
 import { Outcome, toEntry } from "./Outcome.ts"
 import { QuickTypes } from "./QuickTypes.ts"
@@ -75,7 +75,6 @@ export class Supervisor extends Context.Service<Supervisor, {
         const journal = yield* Journal
         const registry = yield* HandlerRegistry.HandlerRegistry
         const clock = yield* Clock.Clock
-        const runFork = Effect.runForkWith(yield* Effect.context<never>())
         const { concurrency, publish, queues, timeoutMillis: defaultTimeout, workerId } = yield* Settings
         const held = new Map<string, Attempt>()
         const running = new Set<Attempt>()
@@ -87,7 +86,7 @@ export class Supervisor extends Context.Service<Supervisor, {
         const earlierDeadline = Latch.makeUnsafe()
         const freed = Latch.makeUnsafe()
         const idle = Latch.makeUnsafe(true)
-        const context: TaskRunner.Context = { workerId, journal, isShuttingDown: Effect.sync(() => stopping) }
+        const worker: TaskRunner.Context = { workerId, journal, isShuttingDown: Effect.sync(() => stopping) }
 
         const freeIn = (queue: string) => (queues?.get(queue) ?? Infinity) - (runningByQueue.get(queue) ?? 0)
 
@@ -154,14 +153,19 @@ export class Supervisor extends Context.Service<Supervisor, {
             earlierDeadline.openUnsafe()
           }
           publish(Lifecycle.Event.Started({ task: attempt.task, attempt: attempt.row.attempts }))
-          attempt.fiber = runFork(
-            TaskRunner.run(context, attempt, entry).pipe(
-              Effect.catchCause((cause) =>
-                Effect.succeed(Outcome.Failed({ error: Failures.defect(Cause.squash(cause)) }))
-              ),
-              Effect.tap((outcome) => report(attempt, outcome)),
-              Effect.map((outcome) => ended(attempt, entry, outcome))
-            ),
+          const scope = Scope.makeUnsafe()
+          const attemptContext = Context.add(
+            Context.add(entry.services, References.CurrentLogAnnotations, annotations(attempt)),
+            Scope.Scope,
+            scope
+          )
+          attempt.fiber = Effect.runForkWith(attemptContext)(
+            Effect.flatMap(TaskRunner.run(worker, attempt, entry, scope), (outcome) => {
+              const end = Effect.sync(() => ended(attempt, entry, outcome))
+              return outcome._tag === "Failed" || outcome._tag === "Retry"
+                ? Effect.andThen(report(outcome), end)
+                : end
+            }),
             { uninterruptible: true }
           )
         }
@@ -281,23 +285,15 @@ export class Supervisor extends Context.Service<Supervisor, {
     )
 }
 
-const report = (attempt: Attempt, outcome: Outcome): Effect.Effect<void> => {
-  switch (outcome._tag) {
-    case "Failed":
-    case "Retry":
-      return Effect.logWarning(
-        outcome._tag === "Retry" ? "an attempt failed and is tried again" : "a task failed",
-        outcome.error.message
-      ).pipe(Effect.annotateLogs({
-        ...annotations(attempt),
-        errorKind: outcome.error.kind,
-        errorTag: outcome.error.tag,
-        ...(outcome._tag === "Retry" ? { retryInMillis: Duration.toMillis(outcome.delay) } : undefined)
-      }))
-    default:
-      return Effect.void
-  }
-}
+const report = (outcome: Extract<Outcome, { readonly error: unknown }>): Effect.Effect<void> =>
+  Effect.logWarning(
+    outcome._tag === "Retry" ? "an attempt failed and is tried again" : "a task failed",
+    outcome.error.message
+  ).pipe(Effect.annotateLogs({
+    errorKind: outcome.error.kind,
+    errorTag: outcome.error.tag,
+    ...(outcome._tag === "Retry" ? { retryInMillis: Duration.toMillis(outcome.delay) } : undefined)
+  }))
 
 // All that is known of a claim whose reply was lost. Its outcome needs no more.
 const ghost = (id: bigint, epoch: bigint): ClaimedRow => ({

@@ -10,15 +10,15 @@ import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
-import * as References from "effect/References"
 import type * as Schema from "effect/Schema"
+import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type { Entry } from "../HandlerRegistry.ts"
 import * as RetryPolicy from "../RetryPolicy.ts"
 import { maxPayloadBytes } from "../storage/Claim.ts"
 import * as Task from "../Task.ts"
 import * as TaskEvent from "../TaskEvent.ts"
-import { annotations, type Attempt } from "./Attempt.ts"
+import type { Attempt } from "./Attempt.ts"
 import * as Failures from "./Failures.ts"
 import type { Journal } from "./Journal.ts"
 import { Outcome } from "./Outcome.ts"
@@ -37,20 +37,33 @@ export interface Context {
 }
 
 /**
- * Runs an attempt and returns how it ended. Never fails.
+ * Runs an attempt and returns how it ended. Never fails. Must be run uninterruptibly; the handler alone can be
+ * interrupted. The context holds `entry.services` and the attempt's scope, which closes here.
  *
  * @category running
  * @since 0.1.0
  */
-export const run = (context: Context, attempt: Attempt, entry: Entry): Effect.Effect<Outcome> =>
-  Effect.flatMap(
-    Effect.exit(Effect.provideService(
-      Effect.interruptible(handle(context, attempt, entry)),
-      References.CurrentLogAnnotations,
-      annotations(attempt)
-    )),
-    (exit) => conclude(attempt, entry, exit)
+export const run = (
+  worker: Context,
+  attempt: Attempt,
+  entry: Entry,
+  scope: Scope.Closeable
+): Effect.Effect<Outcome, never, Scope.Scope> =>
+  Effect.exit(Effect.interruptible(handle(worker, attempt, entry))).pipe(
+    Effect.flatMap((exit) => close(scope, exit)),
+    Effect.flatMap((exit) => conclude(attempt, entry, exit)),
+    Effect.catchCause((cause) => Effect.succeed(Outcome.Failed({ error: Failures.defect(Cause.squash(cause)) })))
   )
+
+// A finalizer that dies takes the attempt with it.
+const close = <A, E>(scope: Scope.Closeable, exit: Exit.Exit<A, E>): Effect.Effect<Exit.Exit<A, E>> =>
+  scope.state._tag === "Empty"
+    ? Effect.succeed(exit)
+    : Effect.match(Effect.sandbox(Scope.close(scope, exit)), {
+      onFailure: (cause) =>
+        Exit.isFailure(exit) ? Exit.failCause(Cause.combine(exit.cause, cause)) : Exit.failCause(cause),
+      onSuccess: () => exit
+    })
 
 /** A payload that cannot be run, whatever the handler. */
 class Rejected {
@@ -60,16 +73,20 @@ class Rejected {
   }
 }
 
-const handle = (context: Context, attempt: Attempt, entry: Entry): Effect.Effect<unknown, unknown> => {
+const handle = (
+  worker: Context,
+  attempt: Attempt,
+  entry: Entry
+): Effect.Effect<unknown, unknown, Scope.Scope> => {
   const { payload } = attempt.row
   if (payload === undefined) return Effect.fail(new Rejected(Failures.tooLarge("payload", maxPayloadBytes)))
   return Effect.flatMap(
     Effect.mapError(entry.decodePayload(payload), (error) => new Rejected(Failures.rejected(error))),
-    (decoded) => Effect.scoped(Effect.suspend(() => entry.run(decoded, execution(context, attempt, entry))))
+    (decoded) => entry.run(decoded, execution(worker, attempt, entry))
   )
 }
 
-const execution = (context: Context, attempt: Attempt, entry: Entry): Task.Execution<any> => {
+const execution = (worker: Context, attempt: Attempt, entry: Entry): Task.Execution<any> => {
   const emit = (event: unknown) =>
     Effect.flatMap(Effect.orDie(entry.encodeEvent(event)), ({ data, type }) => {
       const { sanitized, text } = Storable.make(data)
@@ -78,14 +95,14 @@ const execution = (context: Context, attempt: Attempt, entry: Entry): Task.Execu
           new Error(`The event ${type} has ${text.length} bytes of JSON, at most ${Storable.maxBytes} fit`)
         )
       }
-      return context.journal.emit(attempt, type, sanitized ? `${text.slice(0, -1)},"sanitized":true}` : text)
+      return worker.journal.emit(attempt, type, sanitized ? `${text.slice(0, -1)},"sanitized":true}` : text)
     })
   return {
     task: attempt.task,
     attempt: attempt.row.attempts,
     maxAttempts: attempt.row.maxAttempts,
-    workerId: context.workerId,
-    isShuttingDown: context.isShuttingDown,
+    workerId: worker.workerId,
+    isShuttingDown: worker.isShuttingDown,
     emit,
     emitAll: (stream) => Stream.runForEach(stream, emit),
     progress: (fraction, message) =>

@@ -20,7 +20,7 @@ describe("AiTasks", () => {
       const entry = Option.getOrThrow(registry.get("ai_response"))
       const { events, execution } = attempt(AiResponse.AiResponse)
       const payload = yield* entry.decodePayload({ prompt: "hi", maxOutputTokens: 2, conversation: "c1" })
-      const fiber = yield* Effect.forkChild(entry.run(payload, execution))
+      const fiber = yield* Effect.forkChild(Effect.provideContext(entry.run(payload, execution), entry.services))
       yield* TestClock.adjust("1 second")
       const stored = yield* Effect.forEach(events, entry.encodeEvent)
       const usage = { inputTokens: 1, outputTokens: 2, totalTokens: 3 }

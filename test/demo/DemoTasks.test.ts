@@ -13,7 +13,7 @@ const start = Effect.fnUntraced(function*<T extends Task.Any>(task: T, payload: 
   const registry = yield* HandlerRegistry.HandlerRegistry
   const entry = Option.getOrThrow(registry.get(task.type))
   const { events, execution, times } = attempt(task, number)
-  const fiber = yield* Effect.forkChild(entry.run(payload, execution))
+  const fiber = yield* Effect.forkChild(Effect.provideContext(entry.run(payload, execution), entry.services))
   yield* Effect.yieldNow
   return { events, fiber, times }
 })
