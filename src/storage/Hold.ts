@@ -45,7 +45,7 @@ select id, epoch, status, locked_by as "lockedBy" from ${s}.tasks where id = any
  * when cancelled. Checked again under the row lock, at most 1,000 at a time.
  *
  * For one lease ($1 ms) after a start of the server nothing is taken: every lease looks expired after an outage, though
- * the workers live.
+ * the workers live. Nor is anything by a statement that was on its way for half a lease since the server's time was $2.
  *
  * @category statements
  * @since 0.1.0
@@ -55,6 +55,7 @@ with expired as (
   select id, started_at, locked_by from ${s}.tasks
    where locked_by is not null and lease_expires_at < now()
      and now() > pg_postmaster_start_time() + $1 * interval '1 millisecond'
+     and now() < $2::timestamptz + $1 * interval '0.5 milliseconds'
    order by id limit 1000 for no key update skip locked
 ), taken as (
   update ${s}.tasks t
@@ -86,6 +87,14 @@ select id, type, status, attempts, locked_by as worker,
        case when status = 'queued'
          then pg_notify(${Names.literal(Names.channel(schema, "task_queued"))}, queue) end as woken
   from taken`
+
+/**
+ * The server's time.
+ *
+ * @category statements
+ * @since 0.1.0
+ */
+export const now = "select now() as now"
 
 /**
  * Closes tasks that were cancelled while queued, where no trigger has done it.

@@ -6,8 +6,10 @@
 import * as PgTypes from "@effect/sql-pg/PgTypes"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
 import type * as Schema from "effect/Schema"
 import type * as SqlClient from "effect/sql/SqlClient"
+import * as Db from "../Db.ts"
 import * as Claim from "./Claim.ts"
 import type { OptionalColumns } from "./Contract.ts"
 import * as Hold from "./Hold.ts"
@@ -53,9 +55,13 @@ export interface Swept {
   readonly worker: string
 }
 
+const patience = "5 seconds"
+
 type Result<A> = Effect.Effect<A, StorageError.StorageError>
 
 /**
+ * Never waits for a row that somebody else has locked. Errors say whether the same call can succeed later.
+ *
  * @category services
  * @since 0.1.0
  */
@@ -71,7 +77,10 @@ export class TaskStore extends Context.Service<TaskStore, {
   ) => Result<ReadonlyArray<Held & { readonly status: string; readonly lockedBy: string | null }>>
   readonly renew: (workerId: string, leaseMillis: number) => Result<ReadonlyArray<Held>>
   readonly cancelled: (workerId: string, ids: ReadonlyArray<bigint>) => Result<ReadonlyArray<Held>>
-  readonly sweep: (leaseMillis: number) => Result<ReadonlyArray<Swept>>
+  /** The server's time. */
+  readonly now: Result<Date>
+  /** `asked` is the server's time a moment ago. */
+  readonly sweep: (leaseMillis: number, asked: Date) => Result<ReadonlyArray<Swept>>
   readonly closeCancelled: Result<number>
   readonly failUnknown: (knownTypes: ReadonlyArray<string>) => Result<ReadonlyArray<{ id: bigint; type: string }>>
 }>()("spindle/TaskStore") {
@@ -84,6 +93,17 @@ export class TaskStore extends Context.Service<TaskStore, {
     const s = Names.quote(schema)
     const run = <Row extends object>(operation: string, text: string, parameters: ReadonlyArray<unknown>) =>
       StorageError.refine(operation)(sql.unsafe<Row>(text, parameters))
+    // A connection that died in silence must not hold a loop for ever. Claims, heartbeats and writes have a patience of
+    // their own.
+    const ask = <Row extends object>(operation: string, text: string, parameters: ReadonlyArray<unknown>) =>
+      Effect.flatMap(
+        Db.patiently(run<Row>(operation, text, parameters), patience),
+        Option.match({
+          onNone: () =>
+            Effect.fail(new StorageError.StorageError({ operation, transient: true, cause: "no answer in time" })),
+          onSome: Effect.succeed
+        })
+      )
     const claimAll = Claim.statement(s, columns, true)
     const claimListed = Claim.statement(s, columns, false)
     const write = Write.statement(s, schema, columns)
@@ -113,18 +133,19 @@ export class TaskStore extends Context.Service<TaskStore, {
           ),
           ([row]) => ({ accepted: row?.accepted ?? [], cancelled: row?.cancelled ?? [] })
         ),
-      inspect: (ids) => run("read tasks", inspect, [Parameters.int8(ids)]),
+      inspect: (ids) => ask("read tasks", inspect, [Parameters.int8(ids)]),
       renew: (workerId, leaseMillis) => run("renew leases", renew, [workerId, PgTypes.int8(BigInt(leaseMillis))]),
-      cancelled: (workerId, ids) => run("look for cancelled tasks", cancelled, [workerId, Parameters.int8(ids)]),
-      sweep: (leaseMillis) => run("sweep expired leases", sweep, [PgTypes.int8(BigInt(leaseMillis))]),
-      closeCancelled: Effect.map(run("close cancelled tasks", closeCancelled, []), (rows) => rows.length),
+      cancelled: (workerId, ids) => ask("look for cancelled tasks", cancelled, [workerId, Parameters.int8(ids)]),
+      now: Effect.map(ask<{ readonly now: Date }>("read the time", Hold.now, []), ([row]) => row!.now),
+      sweep: (leaseMillis, asked) => ask("sweep expired leases", sweep, [PgTypes.int8(BigInt(leaseMillis)), asked]),
+      closeCancelled: Effect.map(ask("close cancelled tasks", closeCancelled, []), (rows) => rows.length),
       failUnknown: (knownTypes) =>
         Effect.flatMap(
-          run<{ readonly type: string }>("look for unknown types", otherTypes, [Parameters.text(knownTypes)]),
+          ask<{ readonly type: string }>("look for unknown types", otherTypes, [Parameters.text(knownTypes)]),
           (rows) =>
             rows.length === 0
               ? Effect.succeed([])
-              : run("fail unknown types", failUnknown, [Parameters.text(rows.map(({ type }) => type))])
+              : ask("fail unknown types", failUnknown, [Parameters.text(rows.map(({ type }) => type))])
         )
     })
   }

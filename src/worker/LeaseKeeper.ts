@@ -52,8 +52,10 @@ export class LeaseKeeper extends Context.Service<LeaseKeeper, {
         }
         const unknown = answer.value.filter((held) => !before.has(keyOf(held)))
         if (unknown.length === 0) return
-        // They may be of a claim whose reply is on the way, or recorded by now. What is neither is nobody's.
-        yield* claimer.settled
+        // They may be of a claim whose reply is on the way, or recorded by now. What is neither is nobody's. A claim that is
+        // not answered does not hold up the heartbeat: the next one looks again.
+        const settled = yield* Effect.timeoutOption(claimer.settled, leaseMillis / 8)
+        if (Option.isNone(settled)) return
         for (const row of yield* store.inspect(unknown.map(({ id }) => id))) {
           if (row.lockedBy !== workerId || supervisor.holds(row)) continue
           yield* Effect.logWarning("a task is put back: the reply to its claim never came").pipe(

@@ -31,35 +31,31 @@ export class Sweeper extends Context.Service<Sweeper, {
         const { leaseMillis, pollMillis, sweepMillis, unknownTypes } = yield* Settings
         const { types } = yield* HandlerRegistry
         const clock = yield* Clock.Clock
-        let failed = false
+        let unwell = false
         let heldOffUntil = 0
 
-        // After an outage every lease looks expired though the workers live: they get the time to renew first. The statement
-        // itself holds off after a restart of the server.
+        // After an outage every lease looks expired though the workers live: they get the time to renew first. So nothing is
+        // swept for a while after a failure or a long silence, and a statement that was held up on its way does nothing. The
+        // statement itself holds off after a restart of the server.
         const sweep: Effect.Effect<void, StorageError> = Effect.gen(function*() {
-          if (monotonicMillis(clock) < heldOffUntil) return
-          const swept = yield* store.sweep(leaseMillis).pipe(
-            Effect.tapError(() =>
-              Effect.sync(() => {
-                failed = true
-              })
-            )
-          )
+          const startedAt = monotonicMillis(clock)
+          const asked = yield* store.now
+          const answeredAt = monotonicMillis(clock)
+          if (unwell || answeredAt - startedAt > leaseMillis / 2) heldOffUntil = answeredAt + leaseMillis / 2
+          unwell = false
+          if (answeredAt < heldOffUntil) return
+          const swept = yield* store.sweep(leaseMillis, asked)
+          unwell = monotonicMillis(clock) - answeredAt > leaseMillis / 2
           for (const { attempts, id, status, type, worker } of swept) {
             yield* Effect.logWarning("a task was taken from a worker that stopped renewing its lease").pipe(
               Effect.annotateLogs({ taskId: String(id), taskType: type, attempt: attempts, status, worker })
             )
           }
-        })
-
-        const guarded = Effect.suspend(() => {
-          if (!failed) return sweep
-          // The first success after a failure is only a question.
-          return Effect.map(store.inspect([]), () => {
-            failed = false
-            heldOffUntil = monotonicMillis(clock) + leaseMillis / 2
+        }).pipe(Effect.tapError(() =>
+          Effect.sync(() => {
+            unwell = true
           })
-        })
+        ))
 
         const failUnknown = Effect.flatMap(
           store.failUnknown(types),
@@ -71,7 +67,7 @@ export class Sweeper extends Context.Service<Sweeper, {
 
         return Sweeper.of({
           run: [
-            Loop.every("sweeping", sweepMillis, guarded),
+            Loop.every("sweeping", sweepMillis, sweep),
             ...(unknownTypes === "fail" ? [Loop.every("failing unknown types", pollMillis, failUnknown)] : []),
             ...(report.closesCancelled
               ? []

@@ -19,6 +19,9 @@ const held = (leaseSeconds: number, columns: Readonly<Record<string, unknown>> =
 // Longer than a server of the tests has been up.
 const forEver = 1_000_000_000_000
 
+// A sweep that was asked for just now, however slow the machine is.
+const inTime = new Date(Date.now() + 3_600_000)
+
 const clear = Effect.gen(function*() {
   const sql = yield* PgClient.PgClient
   yield* sql`truncate spindle.tasks, spindle.task_events`
@@ -76,7 +79,7 @@ layer(Harness.database, { excludeTestServices: true })("a sweep", (it) => {
       const last = yield* held(-1, { attempts: 3 })
       const cancelled = yield* held(-1)
       yield* Harness.cancel(cancelled)
-      const swept = yield* store.sweep(0)
+      const swept = yield* store.sweep(1, inTime)
       assert.deepStrictEqual(
         swept.map(({ attempts, id, status, type, worker }) => ({ attempts, id, status, type, worker }))
           .toSorted((a, b) => Number(a.id - b.id)),
@@ -107,7 +110,7 @@ layer(Harness.database, { excludeTestServices: true })("a sweep", (it) => {
         error: null
       })
       assert.deepStrictEqual((yield* Harness.eventsOf(cancelled)).map(({ type }) => type), ["cancelled"])
-      assert.isEmpty(yield* store.sweep(0))
+      assert.isEmpty(yield* store.sweep(1, inTime))
       yield* Harness.assertContract
     }))
 
@@ -116,9 +119,19 @@ layer(Harness.database, { excludeTestServices: true })("a sweep", (it) => {
       yield* clear
       const store = yield* Harness.makeStore
       const id = yield* held(-1)
-      assert.isEmpty(yield* store.sweep(forEver))
+      assert.isEmpty(yield* store.sweep(forEver, inTime))
       assert.strictEqual((yield* Harness.rowOf(id)).status, "processing")
-      assert.lengthOf(yield* store.sweep(0), 1)
+      assert.lengthOf(yield* store.sweep(1, inTime), 1)
+    }))
+
+  it.effect("takes nothing when it was held up for half a lease on its way", () =>
+    Effect.gen(function*() {
+      yield* clear
+      const store = yield* Harness.makeStore
+      const id = yield* held(-1)
+      const asked = yield* store.now
+      assert.isEmpty(yield* store.sweep(100, new Date(asked.getTime() - 50)))
+      assert.deepStrictEqual((yield* store.sweep(1000, asked)).map((swept) => swept.id), [id])
     }))
 
   it.effect("passes over a row that another transaction locks, and one whose worker has just renewed", () =>
@@ -131,10 +144,10 @@ layer(Harness.database, { excludeTestServices: true })("a sweep", (it) => {
         sql,
         Effect.gen(function*() {
           yield* sql`update spindle.tasks set lease_expires_at = now() + interval '1 minute' where id = ${locked}`
-          assert.deepStrictEqual((yield* store.sweep(0)).map(({ id }) => id), [free])
+          assert.deepStrictEqual((yield* store.sweep(1, inTime)).map(({ id }) => id), [free])
         })
       )
-      assert.isEmpty(yield* store.sweep(0))
+      assert.isEmpty(yield* store.sweep(1, inTime))
     }))
 })
 
