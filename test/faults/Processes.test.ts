@@ -54,7 +54,7 @@ describe("a worker process", () => {
           [3, 3, "done"]
         ])
       }
-    }).pipe(Effect.provide(Harness.database)), 60_000)
+    }).pipe(Harness.onDatabase), 60_000)
 
   it.live("that was suspended for longer than its lease writes nothing when it wakes", () =>
     Effect.gen(function*() {
@@ -90,7 +90,7 @@ describe("a worker process", () => {
         select from spindle.task_events where epoch = 3 and data->>'worker' = ${zombie.workerId}`
       assert.isEmpty(strangers)
       yield* Harness.assertContract
-    }).pipe(Effect.provide(Harness.database)), 60_000)
+    }).pipe(Harness.onDatabase), 60_000)
 
   it.live("that is told to stop puts back what it runs, uncharged, and exits", () =>
     Effect.gen(function*() {
@@ -105,7 +105,7 @@ describe("a worker process", () => {
       assert.deepInclude(yield* Harness.rowOf(long!), { status: "queued", attempts: 0, locked_by: null })
       assert.deepStrictEqual((yield* Harness.eventsOf(long!)).map(({ type }) => type), ["text_delta", "released"])
       yield* Harness.assertContract
-    }).pipe(Effect.provide(Harness.database)), 60_000)
+    }).pipe(Harness.onDatabase), 60_000)
 
   it.live("shares 20,000 tasks with another: none runs twice, none is left", () =>
     Effect.gen(function*() {
@@ -125,5 +125,5 @@ describe("a worker process", () => {
       assert.isTrue(ran.every(({ length }) => length > 100))
       assert.lengthOf(ran.flat(), count)
       assert.strictEqual(new Set(ran.flat()).size, count)
-    }).pipe(Effect.provide(Harness.database)), 90_000)
+    }).pipe(Harness.onDatabase), 90_000)
 })

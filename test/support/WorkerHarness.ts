@@ -314,6 +314,9 @@ export const database: Layer.Layer<PgClient.PgClient | TestDatabase, SqlError.Sq
   maxConnections: 5
 })
 
+/** Runs a test on a database of its own. Its workers stop before that goes. */
+export const onDatabase = <A, E, R>(self: Effect.Effect<A, E, R>) => Effect.provide(Effect.scoped(self), database)
+
 /** The worker's statements, on a pool like a worker's own. */
 export const makeStore = Effect.gen(function*() {
   const sql = yield* Db.controlPool(yield* PgClient.PgClient)

@@ -23,7 +23,7 @@ describe("a cancelled task", () => {
       assert.deepStrictEqual(script.started, [other])
       assert.deepInclude(yield* Harness.rowOf(id), { status: "cancelled", epoch: 1n, attempts: 0 })
       assert.deepStrictEqual(yield* Harness.eventsOf(id), [{ epoch: 1n, seq: 1, type: "cancelled", data: {} }])
-    }).pipe(Effect.provide(Harness.database)))
+    }).pipe(Harness.onDatabase))
 
   for (const notifications of ["on", "off"] as const) {
     it.live(`is interrupted in the middle with notifications ${notifications}`, () =>
@@ -60,7 +60,7 @@ describe("a cancelled task", () => {
           ["text_delta", "last words"],
           ["cancelled", undefined]
         ])
-      }).pipe(Effect.provide(Harness.database)))
+      }).pipe(Harness.onDatabase))
   }
 
   it.live("that finishes all the same stays cancelled", () =>
@@ -80,7 +80,7 @@ describe("a cancelled task", () => {
       ))
       assert.deepInclude(yield* Harness.awaitOver(id), { status: "cancelled", result: null })
       assert.deepStrictEqual(yield* typesOf(id), ["text_delta", "cancelled"])
-    }).pipe(Effect.provide(Harness.database)))
+    }).pipe(Harness.onDatabase))
 
   it.live("that was claimed and waits for its queue never runs", () =>
     Effect.gen(function*() {
@@ -122,7 +122,7 @@ describe("a cancelled task", () => {
         assert.deepStrictEqual(yield* typesOf(id), ["cancelled"])
       }
       yield* Harness.assertContract
-    }).pipe(Effect.provide(Harness.database)))
+    }).pipe(Harness.onDatabase))
 
   it.live("that is run again while it unwinds is refused, and afterwards runs", () =>
     Effect.gen(function*() {
@@ -146,7 +146,7 @@ describe("a cancelled task", () => {
       yield* second.proceed(Effect.succeed(2))
       assert.deepInclude(yield* Harness.awaitOver(id), { status: "completed", result: 2, epoch: 2n })
       assert.deepStrictEqual(yield* typesOf(id), ["cancelled", "done"])
-    }).pipe(Effect.provide(Harness.database)))
+    }).pipe(Harness.onDatabase))
 })
 
 describe("cancelling around the moment of completion", () => {
@@ -215,6 +215,6 @@ describe("cancelling around the moment of completion", () => {
         const cancelled = [...answers.values()].filter((answer) => answer).length
         assert.isAbove(cancelled, 100)
         assert.isBelow(cancelled, count - 100)
-      }).pipe(Effect.provide(Harness.database)), 60_000)
+      }).pipe(Harness.onDatabase), 60_000)
   }
 })

@@ -37,7 +37,7 @@ describe("a completed task", () => {
       assert.strictEqual(done!.data.worker, worker)
       assert.strictEqual(new Date(done!.data.startedAt).getTime(), again.started_at!.getTime())
       assert.isEmpty(rest)
-    }).pipe(Effect.provide(Harness.database)))
+    }).pipe(Harness.onDatabase))
 
   it.live("of a type with events ends with done, whether it said anything or not", () =>
     Effect.gen(function*() {
@@ -46,7 +46,7 @@ describe("a completed task", () => {
       const row = yield* Harness.awaitOver(id)
       assert.deepInclude(row, { status: "completed", result: null })
       assert.deepStrictEqual(yield* closing(id), ["done"])
-    }).pipe(Effect.provide(Harness.database)))
+    }).pipe(Harness.onDatabase))
 
   it.live("of a plain type that told its progress ends with done", () =>
     Effect.gen(function*() {
@@ -61,7 +61,7 @@ describe("a completed task", () => {
       const [progress, done] = yield* Harness.eventsOf(id)
       assert.deepInclude(progress, { seq: 1, type: "progress", data: { fraction: 0.5, message: "half" } })
       assert.deepInclude(done, { seq: 2, type: "done" })
-    }).pipe(Effect.provide(Harness.database)))
+    }).pipe(Harness.onDatabase))
 })
 
 describe("a failed attempt", () => {
@@ -89,7 +89,7 @@ describe("a failed attempt", () => {
       })
       assert.isString(retry!.data.runAt)
       assert.deepInclude(done, { epoch: 2n, seq: 1, type: "done" })
-    }).pipe(Effect.provide(Harness.database)))
+    }).pipe(Harness.onDatabase))
 
   it.live("is tried again no sooner than its delay, and keeps its error meanwhile", () =>
     Effect.gen(function*() {
@@ -102,7 +102,7 @@ describe("a failed attempt", () => {
       assert.closeTo(row.run_at.getTime() - row.started_at!.getTime(), 3_600_000, 60_000)
       const [retry] = yield* Harness.eventsOf(id)
       assert.strictEqual(new Date(retry!.data.runAt).getTime(), row.run_at.getTime())
-    }).pipe(Effect.provide(Harness.database)))
+    }).pipe(Harness.onDatabase))
 
   it.live("is the last when none is left", () =>
     Effect.gen(function*() {
@@ -114,7 +114,7 @@ describe("a failed attempt", () => {
       const [error] = yield* Harness.eventsOf(id)
       assert.strictEqual(error!.type, "error")
       assert.deepInclude(error!.data, { ...row.error, willRetry: false })
-    }).pipe(Effect.provide(Harness.database)))
+    }).pipe(Harness.onDatabase))
 
   const ends: Record<string, { readonly how: Effect.Effect<never, Task.Control>; readonly error: object }> = {
     "a defect": {
@@ -137,7 +137,7 @@ describe("a failed attempt", () => {
         assert.deepInclude(row, { status: "failed", attempts: 2 })
         assert.deepInclude(row.error, error)
         assert.deepStrictEqual(yield* closing(id), ["retry", "error"])
-      }).pipe(Effect.provide(Harness.database)))
+      }).pipe(Harness.onDatabase))
   }
 
   it.live("by Discard ends the task at once", () =>
@@ -147,7 +147,7 @@ describe("a failed attempt", () => {
       const row = yield* Harness.awaitOver(id)
       assert.deepInclude(row, { status: "failed", attempts: 1 })
       assert.deepInclude(row.error, { kind: "discarded", message: "pointless" })
-    }).pipe(Effect.provide(Harness.database)))
+    }).pipe(Harness.onDatabase))
 
   it.live("by Snooze is not charged", () =>
     Effect.gen(function*() {
@@ -161,7 +161,7 @@ describe("a failed attempt", () => {
       assert.strictEqual(released!.type, "released")
       assert.strictEqual(released!.data.reason, "snooze")
       assert.isString(released!.data.runAt)
-    }).pipe(Effect.provide(Harness.database)))
+    }).pipe(Harness.onDatabase))
 
   it.live("by a result of the wrong type is a defect, and nothing of it is stored", () =>
     Effect.gen(function*() {
@@ -172,7 +172,7 @@ describe("a failed attempt", () => {
       const row = yield* Harness.awaitOver(id)
       assert.deepInclude(row, { status: "failed", result: null })
       assert.strictEqual(row.error.kind, "defect")
-    }).pipe(Effect.provide(Harness.database)))
+    }).pipe(Harness.onDatabase))
 
   it.live("by a handler that throws when it is called is a defect", () =>
     Effect.gen(function*() {
@@ -189,7 +189,7 @@ describe("a failed attempt", () => {
       const id = yield* Harness.insert("throwing", { max_attempts: 1 })
       const row = yield* Harness.awaitOver(id)
       assert.deepInclude(row.error, { kind: "defect", tag: "RangeError", message: "at once" })
-    }).pipe(Effect.provide(Harness.database)))
+    }).pipe(Harness.onDatabase))
 })
 
 describe("a payload that does not decode", () => {
@@ -206,7 +206,7 @@ describe("a payload that does not decode", () => {
       assert.deepStrictEqual(yield* closing(bad), ["error"])
       assert.strictEqual((yield* Harness.awaitOver(good)).status, "completed")
       assert.deepStrictEqual(script.started, [good])
-    }).pipe(Effect.provide(Harness.database)))
+    }).pipe(Harness.onDatabase))
 })
 
 describe("a timeout", () => {
@@ -231,7 +231,7 @@ describe("a timeout", () => {
       assert.strictEqual(row.status, "failed")
       assert.deepInclude(row.error, { kind: "timeout", tag: "Timeout" })
       assert.match(row.error.message, /50 ms/)
-    }).pipe(Effect.provide(Harness.database)))
+    }).pipe(Harness.onDatabase))
 
   it.live("of the type counts where the task has none, and the worker's where the type has none", () =>
     Effect.gen(function*() {
@@ -247,7 +247,7 @@ describe("a timeout", () => {
       const open = yield* Harness.insert("open", { max_attempts: 1 })
       assert.match((yield* Harness.awaitOver(brief)).error.message, / 30 ms/)
       assert.match((yield* Harness.awaitOver(open)).error.message, / 60 ms/)
-    }).pipe(Effect.provide(Harness.database)))
+    }).pipe(Harness.onDatabase))
 })
 
 describe("what the database cannot store", () => {
@@ -268,7 +268,7 @@ describe("what the database cannot store", () => {
       const other = yield* script.next(failing)
       yield* other.proceed(Effect.fail(new Harness.Refused({ why: "\0" })))
       assert.deepInclude((yield* Harness.awaitOver(failing)).error, { data: { _tag: "Refused", why: "\uFFFD" } })
-    }).pipe(Effect.provide(Harness.database)))
+    }).pipe(Harness.onDatabase))
 
   it.live("such as a result of 10,000 levels fails its task alone", () =>
     Effect.gen(function*() {
@@ -290,7 +290,7 @@ describe("what the database cannot store", () => {
       assert.strictEqual(row.error.kind, "defect")
       assert.deepStrictEqual(yield* closing(id), ["text_delta", "error"])
       for (const other of others) assert.strictEqual((yield* Harness.awaitOver(other)).status, "completed")
-    }).pipe(Effect.provide(Harness.database)))
+    }).pipe(Harness.onDatabase))
 
   it.live("such as a result of more than 16 MiB fails its task without a retry", () =>
     Effect.gen(function*() {
@@ -299,7 +299,7 @@ describe("what the database cannot store", () => {
       const row = yield* Harness.awaitOver(id)
       assert.deepInclude(row, { status: "failed", attempts: 1, result: null })
       assert.deepInclude(row.error, { kind: "defect", tag: "ResultTooLarge" })
-    }).pipe(Effect.provide(Harness.database)))
+    }).pipe(Harness.onDatabase))
 })
 
 describe("a type that nobody handles", () => {
@@ -311,7 +311,7 @@ describe("a type that nobody handles", () => {
       const known = yield* Harness.insert("plain")
       yield* Harness.awaitOver(known)
       assert.deepInclude(yield* Harness.rowOf(alien), { status: "queued", attempts: 0, epoch: 0n })
-    }).pipe(Effect.provide(Harness.database)))
+    }).pipe(Harness.onDatabase))
 
   it.live("fails when that is asked for, but not before it is due", () =>
     Effect.gen(function*() {
@@ -324,7 +324,7 @@ describe("a type that nobody handles", () => {
       assert.deepInclude(row.error, { kind: "rejected", message: "Unknown task type" })
       assert.deepStrictEqual(yield* closing(alien), ["error"])
       assert.strictEqual((yield* Harness.rowOf(later)).status, "queued")
-    }).pipe(Effect.provide(Harness.database)))
+    }).pipe(Harness.onDatabase))
 
   it.live("is not one that this worker merely does not serve", () =>
     Effect.gen(function*() {
@@ -340,5 +340,5 @@ describe("a type that nobody handles", () => {
       yield* Harness.awaitOver(served)
       yield* Harness.awaitOver(alien)
       assert.deepInclude(yield* Harness.rowOf(left), { status: "queued", epoch: 0n })
-    }).pipe(Effect.provide(Harness.database)))
+    }).pipe(Harness.onDatabase))
 })
