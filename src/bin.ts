@@ -22,7 +22,6 @@ const { version } = JSON.parse(Fs.readFileSync(new URL("../package.json", import
 let service: Service | undefined
 let exitCode: number | undefined
 let signals = 0
-let lastSignal = -Infinity
 
 const write = (stream: NodeJS.WriteStream) => (text: string) => Effect.sync(() => void stream.write(text))
 
@@ -53,13 +52,7 @@ const stop = (code: number) => {
   }, (service?.graceMillis ?? 0) + 5000).unref()
 }
 
-// One Ctrl-C can arrive twice: from the terminal, and from an `npm` between it and us.
-const togetherMillis = 50
-
 const onSignal = (signal: "SIGINT" | "SIGTERM") => {
-  const now = performance.now()
-  if (now - lastSignal < togetherMillis) return
-  lastSignal = now
   signals++
   const code = 128 + constants.signals[signal]
   if (signals === 1) return stop(service === undefined ? code : 0)

@@ -21,6 +21,7 @@ import * as Database from "../config/Database.ts"
 import * as Db from "../Db.ts"
 import { HandlerRegistry } from "../HandlerRegistry.ts"
 import * as Worker from "../Worker.ts"
+import * as Settings from "../worker/Settings.ts"
 import { CliFailure } from "./Failure.ts"
 import * as Logging from "./Logging.ts"
 import { Process } from "./Process.ts"
@@ -64,7 +65,7 @@ const serve = Effect.fnUntraced(function*(options: Worker.Options, handlers: Tas
   }
   return yield* Effect.gen(function*() {
     const worker = Context.get(yield* Layer.build(Worker.layer(options)), Worker.Worker)
-    yield* hints((yield* HandlerRegistry).types, worker.id, address)
+    yield* welcome(options, worker.id, (yield* HandlerRegistry).types, address)
     return yield* worker.failed
   }).pipe(Effect.provideContext(registry))
 })
@@ -94,14 +95,24 @@ const build = (
     )
   })
 
-const hints = Effect.fnUntraced(function*(types: ReadonlyArray<string>, workerId: string, address: string) {
+const welcome = Effect.fnUntraced(function*(
+  { queues, taskTypes }: Worker.Options,
+  workerId: string,
+  handled: ReadonlyArray<string>,
+  address: string
+) {
   const { isTerminal, stderr } = yield* Process
   if (!isTerminal.stderr) return
+  const types = handled.filter(Settings.globs(taskTypes))
   const example = types.includes("ai_response")
     ? `ai_response '{"prompt": "Tell me about PostgreSQL"}'`
     : `${types[0] ?? "<type>"} '{}'`
   yield* stderr(`
-  Spindle works on ${address} as ${workerId}.
+  Worker    ${workerId}
+  Database  ${address}
+  Queues    ${queues === undefined ? "all" : Object.keys(queues).join(", ")}
+  Types     ${types.join(", ")}
+
   In another terminal, in this directory:
 
     npx spindle enqueue ${example}

@@ -1,0 +1,266 @@
+import { PgClient } from "@effect/sql-pg"
+import { assert, describe, layer } from "@effect/vitest"
+import { Effect, Redacted } from "effect"
+import * as Cli from "../support/Cli.ts"
+import { TestDatabase } from "../support/TestDatabase.ts"
+
+const enqueue = Effect.fnUntraced(function*(...args: ReadonlyArray<string>) {
+  const { code, stderr, stdout } = yield* Cli.run("enqueue", ...args)
+  assert.deepStrictEqual([code, stderr], [0, ""])
+  assert.match(stdout, /^[1-9]\d*\n$/)
+  return stdout.trim()
+})
+
+const set = Effect.fnUntraced(function*(id: string, status: string, rest = "") {
+  const sql = yield* PgClient.PgClient
+  yield* sql.unsafe(`update spindle.tasks set status = '${status}' ${rest} where id = ${id}`)
+})
+
+layer(TestDatabase.layerSql())("commands on tasks", (it) => {
+  it.effect("enqueue prints the id alone, and stores what the flags say", () =>
+    Effect.gen(function*() {
+      const sql = yield* PgClient.PgClient
+      const id = yield* enqueue(
+        ..."report {\"month\":\"May\"} --queue slow --priority=-5 --delay 2h --unique-key May --tag t".split(" "),
+        ..."--user-id u --max-attempts 7 --timeout 90s".split(" ")
+      )
+      const [row] = yield* sql`
+        select type, payload, queue, priority, unique_key, tag, user_id, max_attempts, timeout_ms,
+               extract(epoch from run_at - created_at)::int as delay
+          from spindle.tasks where id = ${id}::bigint`
+      assert.deepStrictEqual(row, {
+        type: "report",
+        payload: { month: "May" },
+        queue: "slow",
+        priority: -5,
+        unique_key: "May",
+        tag: "t",
+        user_id: "u",
+        max_attempts: 7,
+        timeout_ms: 90_000,
+        delay: 7200
+      })
+
+      const again = yield* Cli.run("enqueue", "report", "{}", "--unique-key", "May")
+      assert.deepStrictEqual([again.code, again.stdout], [0, `${id}\n`])
+      assert.include(again.stderr, "there already")
+
+      const later = yield* enqueue("report", "[1]", "--run-at", "2030-01-31T08:00:00Z")
+      assert.include((yield* Cli.run("show", later)).stdout, "not before    2030-01-31T08:00:00.000Z")
+      assert.include((yield* Cli.run("show", yield* enqueue("plain"))).stdout, "Payload\n  {}\n")
+    }))
+
+  it.effect("cancel says what it found, and succeeds if the task is cancelled", () =>
+    Effect.gen(function*() {
+      const id = yield* enqueue("a")
+      const cancel = Effect.map(Cli.run("cancel", id), ({ code, stderr, stdout }) => [code, stdout, stderr])
+      assert.deepStrictEqual(yield* cancel, [0, "cancelled\n", ""])
+      assert.deepStrictEqual(yield* cancel, [0, "already_cancelled\n", ""])
+      yield* set(id, "completed")
+      assert.deepStrictEqual(yield* cancel, [1, "already_completed\n", ""])
+      const { code, stdout } = yield* Cli.run("cancel", "9223372036854775807")
+      assert.deepStrictEqual([code, stdout], [1, "not_found\n"])
+    }))
+
+  it.effect("retry queues a finished task, with its attempts or without", () =>
+    Effect.gen(function*() {
+      const sql = yield* PgClient.PgClient
+      const id = yield* enqueue("b")
+      const retry = (...flags: ReadonlyArray<string>) =>
+        Effect.map(Cli.run("retry", id, ...flags), ({ code, stdout }) => [code, stdout])
+      const attempts = Effect.map(sql`select attempts from spindle.tasks where id = ${id}::bigint`, ([row]) => row)
+      assert.deepStrictEqual(yield* retry(), [1, "not_finished\n"])
+      yield* set(id, "failed", ", attempts = 2")
+      assert.deepStrictEqual(yield* retry(), [0, "queued\n"])
+      assert.deepStrictEqual(yield* attempts, { attempts: 2 })
+      yield* set(id, "failed")
+      assert.deepStrictEqual(yield* retry("--reset-attempts"), [0, "queued\n"])
+      assert.deepStrictEqual(yield* attempts, { attempts: 0 })
+    }))
+
+  it.effect("show tells of attempts, the error and the result", () =>
+    Effect.gen(function*() {
+      const sql = yield* PgClient.PgClient
+      const id = yield* enqueue("c", "{\"n\":1}")
+      const failure = { kind: "failure", tag: "Busy", message: "not\u001b[2J now" }
+      yield* sql`insert into spindle.task_events (task_id, epoch, seq, type, data) values
+        (${id}::bigint, 1, 1, 'text_delta', '{"text": "no attempt"}'),
+        (${id}::bigint, 1, 2, 'retry', ${
+        sql.json({ ...failure, willRetry: true, runAt: "2030-01-01T00:00:00Z", worker: "w1" })
+      }),
+        (${id}::bigint, 2, 1, 'released', '{"reason": "shutdown", "worker": "w2"}'),
+        (${id}::bigint, 3, 1, 'error', ${sql.json({ ...failure, willRetry: false, worker: "w3" })})`
+      yield* sql`update spindle.tasks set error = ${
+        sql.json(failure)
+      }, result = '[7]', attempts = 2 where id = ${id}::bigint`
+      yield* set(id, "failed")
+
+      const { stdout } = yield* Cli.run("show", id)
+      assert.include(stdout, `Task ${id}, c: failed\n`)
+      assert.match(stdout, /retry {6}on w1 {2}not.+ now {2}next at 2030-01-01T00:00:00Z\n/)
+      assert.match(stdout, /released {3}on w2 {2}\(shutdown\)\n/)
+      assert.include(stdout, "attempts      2 of 3\n")
+      assert.match(stdout, /\nError\n {2}Busy \(failure\): not.+ now\n/)
+      assert.include(stdout, "\nResult\n  [\n    7\n  ]\n")
+      assert.notInclude(stdout, "no attempt")
+
+      const { url } = yield* TestDatabase
+      const terminal = yield* Cli.runIn({ DATABASE_URL: Redacted.value(url) }, ["show", id], { terminal: true })
+      assert.include(stdout, "\u001b")
+      assert.notInclude(terminal.screen, "\u001b")
+
+      const json = JSON.parse((yield* Cli.run("show", id, "--json")).stdout)
+      assert.deepStrictEqual([json.id, json.status, json.payload, json.error], [id, "failed", { n: 1 }, failure])
+      assert.deepStrictEqual(
+        json.attemptsEnded.map(({ epoch, outcome, worker }: any) => [epoch, outcome, worker]),
+        [["1", "retry", "w1"], ["2", "released", "w2"], ["3", "error", "w3"]]
+      )
+      const nobody = yield* Cli.run("show", "4711000")
+      assert.deepStrictEqual([nobody.code, nobody.stdout, nobody.stderr], [1, "", "There is no task 4711000"])
+    }))
+
+  it.effect("stats counts", () =>
+    Effect.gen(function*() {
+      const sql = yield* PgClient.PgClient
+      const [row] = yield* sql`select count(*)::int as total from spindle.tasks`
+      const { code, stdout } = yield* Cli.run("stats", "--json")
+      assert.deepStrictEqual([code, JSON.parse(stdout).total], [0, row!.total])
+      assert.match((yield* Cli.run("stats")).stdout, /^queued +\d+\nprocessing +\d+\n/)
+    }))
+})
+
+describe("follow", () => {
+  layer(TestDatabase.layerSql())((it) => {
+    const story = Effect.fnUntraced(function*(status: string, events: ReadonlyArray<readonly [string, object]>) {
+      const sql = yield* PgClient.PgClient
+      const id = yield* enqueue("told")
+      for (const [index, [type, data]] of events.entries()) {
+        const [epoch, name] = type.split(" ")
+        yield* sql`insert into spindle.task_events (task_id, epoch, seq, type, data)
+          values (${id}::bigint, ${epoch!}::bigint, ${index + 1}, ${name!}, ${sql.json(data)})`
+      }
+      yield* sql`update spindle.tasks set epoch = (select max(epoch) from spindle.task_events where task_id = id),
+        result = '{"n": 1}' where id = ${id}::bigint`
+      yield* set(id, status)
+      return id
+    })
+    const onTerminal = Effect.fnUntraced(function*(id: string) {
+      const { url } = yield* TestDatabase
+      return yield* Cli.runIn({ DATABASE_URL: Redacted.value(url) }, ["follow", id], { terminal: true })
+    })
+    const text = (text: string) => ({ text })
+
+    it.effect("writes text to stdout without a break, and the rest to stderr", () =>
+      Effect.gen(function*() {
+        const id = yield* story("completed", [
+          ["1 text_delta", text("Hel")],
+          ["1 progress", { fraction: 0.5, message: "half" }],
+          ["1 text_delta", text("lo\u001b[2J")],
+          ["1 usage", { inputTokens: 3, outputTokens: 4, totalTokens: 7, model: "m" }],
+          ["1 opened", { a: 1 }],
+          ["1 done", { startedAt: "2020-01-01T00:00:00Z" }]
+        ])
+        const piped = yield* Cli.run("follow", id)
+        assert.deepStrictEqual([piped.code, piped.stdout], [0, "Hello\u001b[2J\n"])
+        assert.match(
+          piped.stderr,
+          /^50 % {2}half\n3 tokens in, 4 out, m\nopened \{"a":1\}\nDone after \d+\.\d s\.\n$/
+        )
+        const { screen } = yield* onTerminal(id)
+        assert.match(screen, /^Hel\n50 % {2}half\nlo\[2J\n3 tokens in/)
+
+        const rest = yield* Cli.run("follow", id, "--after", "1-2")
+        assert.strictEqual(rest.stdout, "lo\u001b[2J\n")
+        const json = (yield* Cli.run("follow", id, "--json")).stdout.trimEnd().split("\n").map((line) =>
+          JSON.parse(line)
+        )
+        assert.deepStrictEqual(
+          json.map(({ position, type }) => `${position} ${type}`),
+          ["1-1 text_delta", "1-2 progress", "1-3 text_delta", "1-4 usage", "1-5 opened", "1-6 done"]
+        )
+        assert.deepStrictEqual(json[0].data, text("Hel"))
+      }))
+
+    it.effect("says when the text starts over", () =>
+      Effect.gen(function*() {
+        const id = yield* story("failed", [
+          ["1 text_delta", text("one")],
+          ["1 retry", { tag: "T", message: "m", runAt: "soon" }],
+          ["2 text_delta", text("two")],
+          ["2 error", { tag: "T", message: "n", kind: "failure", willRetry: false }]
+        ])
+        const { code, stderr, stdout } = yield* Cli.run("follow", id)
+        assert.deepStrictEqual([code, stdout], [1, "one\ntwo\n"])
+        assert.strictEqual(stderr, "An attempt failed: T: m, next at soon\nIt starts over.\nFailed: T: n\n")
+        assert.strictEqual(
+          (yield* onTerminal(id)).screen,
+          "one\nAn attempt failed: T: m, next at soon\nIt starts over.\ntwo\nFailed: T: n\n"
+        )
+      }))
+
+    it.effect("writes the result of a task without text", () =>
+      Effect.gen(function*() {
+        const { code, stdout } = yield* Cli.run("follow", yield* story("completed", [["1 done", {}]]))
+        assert.deepStrictEqual([code, stdout], [0, "{\n  \"n\": 1\n}\n"])
+      }))
+
+    it.effect("tells in one line that there is no such task", () =>
+      Effect.gen(function*() {
+        const { code, stderr, stdout } = yield* Cli.run("follow", "4711")
+        assert.deepStrictEqual([code, stdout, stderr], [1, "", "There is no task 4711"])
+      }))
+  })
+})
+
+layer(TestDatabase.layerEmpty)("the tables", (it) => {
+  it.effect("are missing, are made once, and are then as they should be", () =>
+    Effect.gen(function*() {
+      const before = yield* Cli.run("check")
+      assert.strictEqual(before.code, 1)
+      assert.include(before.stdout, "Missing:\n--   schema spindle\n")
+      const refused = yield* Cli.run("enqueue", "a")
+      assert.strictEqual(refused.code, 1)
+      assert.include(refused.stderr, "`spindle migrate`")
+
+      const { url } = yield* TestDatabase
+      const start = yield* Cli.runIn({ DATABASE_URL: Redacted.value(url), WORKER_MIGRATIONS: "verify" }, ["start"])
+      assert.strictEqual(start.code, 78)
+      assert.include(start.stderr, "The database lacks what a worker needs: schema spindle")
+
+      const migrate = Effect.map(Cli.run("migrate"), ({ stdout }) => stdout)
+      assert.include(yield* migrate, "Applied to the schema spindle: tasks and their events.\n")
+      assert.strictEqual(yield* migrate, "The schema spindle is up to date.\n")
+
+      const after = yield* Cli.run("check")
+      assert.strictEqual(after.code, 0)
+      assert.include(after.stdout, "-- A worker can start on the schema spindle of ")
+      assert.include(after.stdout, "grant select, update on \"spindle\".tasks to \"spindle_worker\";\n")
+      assert.notInclude(after.stdout, "The owner")
+      yield* Effect.scoped(Effect.gen(function*() {
+        const sql = yield* PgClient.PgClient
+        yield* sql`drop trigger tasks_notify_inserted on spindle.tasks`
+        yield* sql`drop function spindle.notify_inserted`
+      })).pipe(Effect.provide(TestDatabase.layerClient()))
+      const advice = yield* Cli.run("check")
+      assert.strictEqual(advice.code, 0)
+      assert.match(
+        advice.stdout,
+        /The owner of the tables may add this, which buys .+\ncreate function "spindle"\.notify/
+      )
+      assert.notInclude(advice.stdout, new URL(Redacted.value(url)).password || "\0")
+    }))
+
+  it.effect("can be printed, for another schema too, and what is printed makes them", () =>
+    Effect.gen(function*() {
+      const { url } = yield* TestDatabase
+      const env = { DATABASE_URL: Redacted.value(url), WORKER_SCHEMA: "elsewhere" }
+      const { code, stdout } = yield* Cli.runIn(env, ["migrate", "--print"])
+      assert.strictEqual(code, 0)
+      yield* Effect.gen(function*() {
+        const sql = yield* PgClient.PgClient
+        for (const statement of stdout.split(/;\n(?:\n|$)/).filter((text) => text !== "")) yield* sql.unsafe(statement)
+      }).pipe(Effect.provide(TestDatabase.layerClient({ maxConnections: 1 })))
+      assert.strictEqual((yield* Cli.runIn(env, ["migrate"])).stdout, "The schema elsewhere is up to date.\n")
+      assert.strictEqual((yield* Cli.runIn(env, ["check"])).code, 0)
+    }))
+})

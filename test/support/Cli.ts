@@ -1,0 +1,117 @@
+/**
+ * The command `spindle`: run in the test's own process, or as a process of its own that takes signals.
+ */
+import { ConfigProvider, Effect, Exit, Redacted } from "effect"
+import * as ChildProcess from "node:child_process"
+import * as Path from "node:path"
+import * as Failure from "../../src/cli/Failure.ts"
+import { Process } from "../../src/cli/Process.ts"
+import * as Spindle from "../../src/cli/Spindle.ts"
+import { TestDatabase } from "./TestDatabase.ts"
+
+export type Environment = Readonly<Record<string, string>>
+
+export interface Answer {
+  readonly code: number
+  readonly stdout: string
+  readonly stderr: string
+  /** Both as somebody at a terminal sees them. */
+  readonly screen: string
+}
+
+/** Runs a command in this process, with nothing in its environment but what is given. */
+export const runIn = Effect.fnUntraced(function*(
+  env: Environment,
+  args: ReadonlyArray<string>,
+  options?: { readonly terminal?: boolean | undefined }
+) {
+  const written = { stdout: "", stderr: "", screen: "" }
+  const write = (stream: "stdout" | "stderr") => (text: string) =>
+    Effect.sync(() => {
+      written[stream] += text
+      written.screen += text
+    })
+  const terminal = options?.terminal ?? false
+  const exit = yield* Spindle.run("0.0.0", args).pipe(
+    Effect.provideService(Process, {
+      stdout: write("stdout"),
+      stderr: write("stderr"),
+      isTerminal: { stdout: terminal, stderr: terminal },
+      colors: false,
+      serve: () => Effect.void
+    }),
+    Effect.provide(ConfigProvider.layer(ConfigProvider.fromEnvRecord({ WORKER_LOG_LEVEL: "none", ...env }))),
+    Effect.exit
+  )
+  const report = Exit.isSuccess(exit) ? { exitCode: 0, message: "" } : Failure.report(exit.cause)
+  return { ...written, stderr: written.stderr + report.message, code: report.exitCode } satisfies Answer
+})
+
+/** The same on the test's database. */
+export const run = (...args: ReadonlyArray<string>) =>
+  Effect.flatMap(TestDatabase, ({ url }) => runIn({ DATABASE_URL: Redacted.value(url) }, args))
+
+export interface Running {
+  readonly output: () => { readonly stdout: string; readonly stderr: string }
+  /** Waits until standard output or standard error has it. */
+  readonly says: (text: string) => Effect.Effect<void>
+  readonly signal: (signal: NodeJS.Signals) => Effect.Effect<void>
+  /** Waits for its end: the exit code, or the signal that killed it. */
+  readonly ended: Effect.Effect<number | NodeJS.Signals>
+}
+
+const bin = Path.join(import.meta.dirname, "../../src/bin.ts")
+
+/** Starts a process that dies with the test. */
+export const spawn = Effect.fnUntraced(function*(
+  env: Environment,
+  args: ReadonlyArray<string>,
+  options?: { readonly cwd?: string | undefined }
+) {
+  const child = yield* Effect.acquireRelease(
+    Effect.sync(() =>
+      ChildProcess.spawn(process.execPath, [bin, ...args], {
+        cwd: options?.cwd,
+        env: { PATH: process.env.PATH, HOME: process.env.HOME, WORKER_LOG_FORMAT: "logfmt", ...env },
+        stdio: ["ignore", "pipe", "pipe"]
+      })
+    ),
+    (child) => Effect.sync(() => void child.kill("SIGKILL"))
+  )
+  const written = { stdout: "", stderr: "" }
+  const waiting = new Set<() => void>()
+  for (const stream of ["stdout", "stderr"] as const) {
+    child[stream].setEncoding("utf8").on("data", (text: string) => {
+      written[stream] += text
+      for (const look of waiting) look()
+    })
+  }
+  let end: number | NodeJS.Signals | undefined
+  child.once("close", (code, signal) => {
+    end = code ?? signal ?? 0
+    for (const look of waiting) look()
+  })
+  const until = <A>(look: () => A | undefined) =>
+    Effect.callback<A>((resume) => {
+      const check = () => {
+        const found = look()
+        if (found === undefined) return
+        waiting.delete(check)
+        resume(Effect.succeed(found))
+      }
+      waiting.add(check)
+      check()
+      return Effect.sync(() => void waiting.delete(check))
+    })
+  const said = (text: string) => written.stdout.includes(text) || written.stderr.includes(text)
+  return {
+    output: () => ({ ...written }),
+    says: (text) =>
+      Effect.flatMap(until(() => said(text) || end !== undefined ? true : undefined), () =>
+        said(text)
+          ? Effect.void
+          : Effect.die(new Error(`It ended with ${end} without saying ${text}:\n${written.stdout}${written.stderr}`))),
+    signal: (signal) => Effect.sync(() => void child.kill(signal)),
+    ended: until(() => end)
+  } satisfies Running
+})
