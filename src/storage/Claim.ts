@@ -73,7 +73,7 @@ export const maxPayloadBytes = 16 * 1024 * 1024
  * - `shares`: how many of each level to take: by priority, then `run_at`, then `id` within a queue, queues in turn
  * - `taken`: locks exactly these, passing over what other workers lock, and re-reads them under the lock
  *
- * Returns one row without a task and with `nextDue` (ms) when nothing was there to take.
+ * Returns one row without a task and with `nextDue` (ms) when there was not enough to take.
  *
  * @category statements
  * @since 0.1.0
@@ -198,7 +198,7 @@ select null, null, null, null, null, null, null, null, null, null, null, null, n
         where t.status = 'queued' and t.type = levels.type and t.queue = levels.queue
           and t.priority = levels.priority and t.run_at > now()
         order by t.run_at limit 1) due)
- where not exists (select from claimed)`
+ where (select count(*) from claimed) < $5`
 
 /**
  * @category statements

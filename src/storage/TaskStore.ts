@@ -37,7 +37,7 @@ export interface Held {
  */
 export interface Claimed {
   readonly tasks: ReadonlyArray<Claim.ClaimedRow>
-  /** When nothing was due: milliseconds until the next task is, if one is queued. */
+  /** When less was due than there were slots: milliseconds until the next task is, if one is queued. */
   readonly nextDueMillis: number | undefined
 }
 
@@ -176,8 +176,12 @@ const byTurn = (a: Claim.ClaimedRow, b: Claim.ClaimedRow) =>
 
 const decodeClaim = (rows: ReadonlyArray<ClaimRow>): Claimed => {
   const tasks: Array<Claim.ClaimedRow> = []
+  let nextDueMillis: number | undefined
   for (const row of rows) {
-    if (row.id === null) return { tasks, nextDueMillis: row.next_due ?? undefined }
+    if (row.id === null) {
+      nextDueMillis = row.next_due ?? undefined
+      continue
+    }
     tasks.push({
       id: row.id,
       epoch: row.epoch,
@@ -195,5 +199,5 @@ const decodeClaim = (rows: ReadonlyArray<ClaimRow>): Claimed => {
       createdAt: row.created_at
     })
   }
-  return { tasks: tasks.sort(byTurn), nextDueMillis: undefined }
+  return { tasks: tasks.sort(byTurn), nextDueMillis }
 }

@@ -98,15 +98,16 @@ export class Claimer extends Context.Service<Claimer, {
         queued.closeUnsafe()
         const claimed = yield* claim(demand)
         const wanted = demand.slots > 0 ? demand.slots : demand.ahead
-        if (Option.isSome(claimed) && claimed.value.tasks.length < wanted) yield* wait(claimed.value)
+        if (Option.isSome(claimed) && claimed.value.tasks.length < wanted) yield* wait(demand, claimed.value)
       })
 
-      const wait = ({ nextDueMillis }: Claimed) => {
+      const wait = ({ slots }: Demand, { nextDueMillis }: Claimed) => {
         const millis = Math.min(
           pollMillis,
           nextDueMillis === undefined ? Infinity : Math.ceil(nextDueMillis) + 1
         )
-        const woken = bounds !== undefined
+        // Without a slot nothing but quick types was asked for, and a full queue was left out: a free slot may have work.
+        const woken = slots === 0 || bounds !== undefined
           ? Effect.raceFirst(queued.await, supervisor.freed.await)
           : queued.await
         return Effect.timeoutOption(woken, millis)
