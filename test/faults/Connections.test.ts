@@ -1,0 +1,211 @@
+import { PgClient } from "@effect/sql-pg"
+import { assert, describe, it } from "@effect/vitest"
+import { Cause, Deferred, Effect, Exit, Redacted, Schema } from "effect"
+import * as Db from "../../src/Db.ts"
+import * as Task from "../../src/Task.ts"
+import * as TaskEvent from "../../src/TaskEvent.ts"
+import * as TaskGroup from "../../src/TaskGroup.ts"
+import type * as Worker from "../../src/Worker.ts"
+import * as FaultProxy from "../support/FaultProxy.ts"
+import { TestDatabase } from "../support/TestDatabase.ts"
+import * as Harness from "../support/WorkerHarness.ts"
+
+const delta = (text: string) => ({ _tag: "text_delta", text }) as const
+
+const typesOf = (id: bigint) => Effect.map(Harness.eventsOf(id), (events) => events.map(({ type }) => type))
+
+/** A worker that reaches the database through a proxy only; the test goes the direct way. */
+const proxied = Effect.fnUntraced(function*(options: Partial<Worker.Options>) {
+  const { url } = yield* TestDatabase
+  const { hostname, port } = new URL(Redacted.value(url))
+  const proxy = yield* FaultProxy.make({ host: hostname, port: Number(port) })
+  const script = Harness.script()
+  const worker = yield* Harness.launch(Harness.Tasks, script.handlers, options, { url: proxy.url(url) })
+  return { proxy, script, worker }
+})
+
+describe("a row that somebody's open transaction locks", () => {
+  it.live("delays its own task alone", () =>
+    Effect.gen(function*() {
+      const sql = yield* PgClient.PgClient
+      const script = Harness.script()
+      yield* Harness.launch(Harness.Tasks, script.handlers, { lease: "4 seconds" })
+      const held = yield* Harness.insert("scripted")
+      const long = yield* Harness.insert("scripted")
+      const { proceed } = yield* script.next(held)
+      const bystander = yield* script.next(long)
+      yield* Db.transaction(
+        sql,
+        Effect.gen(function*() {
+          yield* sql`update spindle.tasks set tag = 'x' where id = ${held}`
+          yield* proceed(Effect.succeed("result"))
+          yield* Effect.gen(function*() {
+            const others = yield* Harness.insertMany("plain", 20)
+            for (const id of others) yield* Harness.awaitRow(id, ({ status }) => status === "completed")
+            const before = yield* Harness.rowOf(long)
+            yield* Harness.awaitRow(long, (row) => row.lease_expires_at! > before.lease_expires_at!)
+            assert.strictEqual((yield* Harness.rowOf(held)).status, "processing")
+          }).pipe(Effect.provide(TestDatabase.layerClient()))
+        })
+      )
+      assert.deepInclude(yield* Harness.awaitOver(held), {
+        status: "completed",
+        result: "result",
+        attempts: 1,
+        epoch: 1n
+      })
+      yield* bystander.proceed(Effect.succeed(1))
+      assert.deepInclude(yield* Harness.awaitOver(long), { status: "completed", epoch: 1n })
+    }).pipe(Harness.onDatabase))
+})
+
+describe("a database that is away for three leases", () => {
+  for (const fault of ["refuse", "blackhole"] as const) {
+    it.live(`gets what was reached before, and the rest back uncharged (${fault})`, () =>
+      Effect.gen(function*() {
+        const { proxy, script } = yield* proxied({ lease: "2 seconds", concurrency: 10 })
+        const away = (on: boolean) =>
+          fault === "blackhole" ? proxy.blackhole(on) : Effect.andThen(proxy.refuse(on), proxy.killAll)
+        const reached = [yield* Harness.insert("scripted", { max_attempts: 1 }), yield* Harness.insert("scripted")]
+        const lost = [yield* Harness.insert("scripted", { max_attempts: 1 }), yield* Harness.insert("scripted")]
+        const first = new Map<bigint, Harness.Attempt>()
+        for (const id of [...reached, ...lost]) first.set(id, yield* script.next(id))
+        yield* away(true)
+        for (const id of reached) {
+          const { execution, proceed } = first.get(id)!
+          yield* proceed(Effect.as(execution.emit(delta("while it was away")), "kept"))
+        }
+        for (const id of lost) {
+          const { ended, execution, proceed } = first.get(id)!
+          yield* proceed(Effect.andThen(execution.emit(delta("lost")), Effect.never))
+          const exit = yield* Deferred.await(ended)
+          assert.isTrue(Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause))
+        }
+        yield* Effect.sleep("4500 millis")
+        yield* away(false)
+        for (const id of reached) {
+          assert.deepInclude(yield* Harness.awaitOver(id), {
+            status: "completed",
+            result: "kept",
+            attempts: 1,
+            epoch: 1n
+          })
+          assert.deepStrictEqual(yield* typesOf(id), ["text_delta", "done"])
+        }
+        for (const id of lost) {
+          const { execution, proceed } = yield* script.next(id)
+          assert.strictEqual(execution.attempt, 1)
+          yield* proceed(Effect.succeed("again"))
+          assert.deepInclude(yield* Harness.awaitOver(id), { status: "completed", result: "again", attempts: 1 })
+        }
+        assert.lengthOf(script.started, 6)
+      }).pipe(Harness.onDatabase), 60_000)
+  }
+})
+
+describe("a claim whose reply never arrives", () => {
+  for (const after of ["reset", "hang"] as const) {
+    it.live(`is back soon, uncharged, and disturbs nobody (${after})`, () =>
+      Effect.gen(function*() {
+        const { proxy, script, worker } = yield* proxied({ lease: "2 seconds", notifications: "off" })
+        const running = yield* Harness.insert("scripted")
+        const bystander = yield* script.next(running)
+        // Every claim names the worker; the task is there when the next one is sent.
+        const id = yield* Harness.insert("scripted", { max_attempts: 1, run_at: new Date(Date.now() + 500) })
+        yield* Effect.sleep("500 millis")
+        const lost = yield* proxy.dropNextReply(
+          (request) => request.includes(worker.id) && request.includes("scripted"),
+          after
+        )
+        yield* Deferred.await(lost)
+        const { execution, proceed } = yield* script.next(id)
+        assert.strictEqual(execution.attempt, 1)
+        yield* proceed(Effect.succeed("in the end"))
+        assert.deepInclude(yield* Harness.awaitOver(id), { status: "completed", attempts: 1 })
+        yield* bystander.proceed(Effect.succeed("all along"))
+        assert.deepInclude(yield* Harness.awaitOver(running), { status: "completed", attempts: 1, epoch: 1n })
+      }).pipe(Harness.onDatabase), 30_000)
+  }
+})
+
+describe("a write whose reply never arrives", () => {
+  it.live("is repeated, and recorded once", () =>
+    Effect.gen(function*() {
+      const { proxy, script } = yield* proxied({ lease: "10 seconds", notifications: "off" })
+      const id = yield* Harness.insert("scripted")
+      const { execution, proceed } = yield* script.next(id)
+      const lost = yield* proxy.dropNextReply((request) => request.includes("precious"))
+      yield* proceed(Effect.as(execution.emit(delta("said")), "precious"))
+      yield* Deferred.await(lost)
+      assert.deepInclude(yield* Harness.awaitOver(id), { status: "completed", result: "precious", epoch: 1n })
+      assert.deepStrictEqual(yield* typesOf(id), ["text_delta", "done"])
+      const next = yield* Harness.insert("plain")
+      assert.deepInclude(yield* Harness.awaitOver(next), { status: "completed", epoch: 1n })
+    }).pipe(Harness.onDatabase))
+})
+
+describe("a listening connection that dies in silence", () => {
+  it.live("costs no more than the poll interval", () =>
+    Effect.gen(function*() {
+      const { url } = yield* TestDatabase
+      const { hostname, port } = new URL(Redacted.value(url))
+      const proxy = yield* FaultProxy.make({ host: hostname, port: Number(port) })
+      const silent = yield* proxy.dropNextReply((request) => request.includes("spindle_task_cancelled"), "hang")
+      const script = Harness.script()
+      yield* Harness.launch(Harness.Tasks, script.handlers, { notifications: "on" }, { url: proxy.url(url) })
+      yield* Deferred.await(silent)
+      const id = yield* Harness.insert("scripted")
+      const { ended, proceed } = yield* script.next(id)
+      yield* proceed(Effect.never)
+      yield* Harness.cancel(id)
+      const waited = yield* Effect.timeoutOption(Deferred.await(ended), "3 seconds")
+      assert.strictEqual(waited._tag, "Some")
+      yield* Harness.awaitOver(id)
+    }).pipe(Harness.onDatabase))
+})
+
+describe("sessions that are terminated one after the other", () => {
+  it.live("lose and double nothing", () =>
+    Effect.gen(function*() {
+      class Brief
+        extends Task.make("brief", { payload: { n: Schema.Int }, success: Schema.Int, event: TaskEvent.TextDelta })
+      {}
+      class Group extends TaskGroup.make(Brief) {}
+      const sql = yield* PgClient.PgClient
+      yield* Harness.launch(
+        Group,
+        Group.toLayer({
+          brief: ({ n }, { emit }) => emit(delta("a")).pipe(Effect.andThen(Effect.sleep(5)), Effect.as(n))
+        }),
+        { concurrency: 10, lease: "4 seconds" }
+      )
+      const count = 10_000
+      yield* sql`insert into spindle.tasks (type, payload, max_attempts)
+        select 'brief', jsonb_build_object('n', n), 1 from generate_series(1, ${count}::int) n`
+      let terminated = 0
+      while (terminated < 60) {
+        const sessions = yield* sql<{ readonly pid: number }>`
+          select pid from pg_stat_activity where datname = current_database() and application_name like 'spindle%'`
+        for (const { pid } of sessions) {
+          yield* sql`select pg_terminate_backend(${pid})`
+          terminated++
+          yield* Effect.sleep("10 millis")
+        }
+      }
+      const [left] = yield* sql<{ readonly count: number }>`
+        select count(*)::int as count from spindle.tasks where status = 'queued'`
+      assert.isAbove(left!.count, 0, "the load ended before the terminations")
+      yield* Harness.awaitAllOver
+      yield* Harness.assertContract
+      assert.deepStrictEqual(
+        yield* sql`select status, attempts, count(*)::int as count from spindle.tasks
+                    where result = payload -> 'n' group by 1, 2`,
+        [{ status: "completed", attempts: 1, count }]
+      )
+      assert.deepStrictEqual(
+        yield* sql`select count(*)::int as outcomes, count(distinct task_id)::int as tasks
+                     from spindle.task_events where type = 'done'`,
+        [{ outcomes: count, tasks: count }]
+      )
+    }).pipe(Harness.onDatabase), 60_000)
+})
