@@ -68,9 +68,12 @@ export const maxPayloadBytes = 16 * 1024 * 1024
  * instead of scanning it, so that nothing it does not take costs it anything: not other types or queues, not finished
  * tasks, not tasks that are due later, however high their priority.
  *
- * - `places`: the (type, queue) pairs with something queued
- * - `levels`: their priorities, highest first, with how much is due (counted to the limit) until there is enough
- * - `shares`: how many of each level to take: by priority, then `run_at`, then `id` within a queue, queues in turn
+ * - `places`: the (type, queue) pairs with something queued, found from the far end of the index, where no claim has
+ *   left its dead entries
+ * - `levels`: their priorities, highest first
+ * - `single`: where there is one place only, its levels are simply taken from until there is enough
+ * - `shares`: otherwise, how many of each level to take: by priority, then `run_at`, then `id` within a queue, queues in
+ *   turn. `due` counts to the limit, so that no more levels are looked at than can be of use
  * - `taken`: locks exactly these, passing over what other workers lock, and re-reads them under the lock
  *
  * Returns one row without a task and with `nextDue` (ms) when there was not enough to take.
@@ -81,16 +84,18 @@ export const maxPayloadBytes = 16 * 1024 * 1024
 export const statement = (s: string, columns: OptionalColumns, allQueues: boolean): string => `
 with recursive served as (
   select * from unnest($3::text[], $4::bool[]) as served(type, quick)
-), places as (${
+), places as materialized (${
   allQueues
     ? `
   select served.type, served.quick, walk.queue, $5::int as free
     from served cross join lateral (
       with recursive walk(queue) as (
-        (select t.queue from ${s}.tasks t where t.status = 'queued' and t.type = served.type order by t.queue limit 1)
+        (select t.queue from ${s}.tasks t
+          where t.status = 'queued' and t.type = served.type order by t.type desc, t.queue desc limit 1)
         union all
         select (select t.queue from ${s}.tasks t
-                 where t.status = 'queued' and t.type = served.type and t.queue > walk.queue order by t.queue limit 1)
+                 where t.status = 'queued' and t.type = served.type and t.queue < walk.queue
+                 order by t.type desc, t.queue desc limit 1)
           from walk where walk.queue is not null
       )
       select queue from walk where queue is not null
@@ -100,78 +105,51 @@ with recursive served as (
     from served cross join unnest($8::text[], $9::int[]) as wanted(queue, free)
    where wanted.free > 0`
 }
+), single as (
+  select * from places where (select count(*) from places) = 1
 ), levels as (
   select places.type, places.quick, places.queue, places.free, walk.priority, walk.due
     from places cross join lateral (
       with recursive walk(priority, due, total) as (
-        select top.priority, counted.due, counted.due
-          from (select max(t.priority) as priority from ${s}.tasks t
-                 where t.status = 'queued' and t.type = places.type and t.queue = places.queue) top
-         cross join lateral (
-           select count(*) as due from (
-             select from ${s}.tasks t
-              where t.status = 'queued' and t.type = places.type and t.queue = places.queue
-                and t.priority = top.priority and t.run_at <= now()
-              limit $5 + $6) one) counted
+        ${level(s, "")}
         union all
-        select next.priority, counted.due, walk.total + counted.due
-          from walk
-         cross join lateral (
-           select max(t.priority) as priority from ${s}.tasks t
-            where t.status = 'queued' and t.type = places.type and t.queue = places.queue
-              and t.priority < walk.priority) next
-         cross join lateral (
-           select count(*) as due from (
-             select from ${s}.tasks t
-              where t.status = 'queued' and t.type = places.type and t.queue = places.queue
-                and t.priority = next.priority and t.run_at <= now()
-              limit $5 + $6) one) counted
+        select next.* from walk cross join lateral (${level(s, "and t.priority < walk.priority", "walk.total +")}) next
          where walk.priority is not null and walk.total < $5 + $6
       )
       select priority, due from walk where priority is not null
     ) walk
-), busy as (
-  select * from levels where due > 0
+   where (select count(*) from places) > 1
 ), shares as (
-  select type, queue, priority, least(due, free + case when quick then $6 else 0 end) as share
-    from busy where (select count(*) from busy) = 1
-  union all
-  select type, queue, priority, count(*) from (
+  select type, queue, priority, count(*) as share from (
     select type, queue, priority
       from (
         select ranked.*, count(*) filter (where not quick) over (order by turn, queue <= $7, queue) as slow
           from (
-            select busy.*, row_number() over (
-                     partition by busy.queue order by busy.priority desc, candidate.run_at, candidate.id) as turn
-              from busy cross join lateral (
+            select levels.*, row_number() over (
+                     partition by levels.queue order by levels.priority desc, candidate.run_at, candidate.id) as turn
+              from levels cross join lateral (
                 select t.run_at, t.id from ${s}.tasks t
-                 where t.status = 'queued' and t.type = busy.type and t.queue = busy.queue
-                   and t.priority = busy.priority and t.run_at <= now()
+                 where t.status = 'queued' and t.type = levels.type and t.queue = levels.queue
+                   and t.priority = levels.priority and t.run_at <= now()
                  order by t.run_at, t.id limit $5 + $6) candidate
-             where (select count(*) from busy) > 1
+             where levels.due > 0
           ) ranked
          where turn <= free + case when quick then $6 else 0 end
       ) counted
-       where quick or slow <= $5
-       order by turn, queue <= $7, queue limit $5 + $6
+     where quick or slow <= $5
+     order by turn, queue <= $7, queue limit $5 + $6
   ) chosen
    group by type, queue, priority
 ), taken as (
+  (select locked.ctid
+     from single cross join lateral (${priorities(s, "single")}
+     ) walk cross join lateral (${lock(s, columns, "single.type", "single.queue", "walk.priority", "$5 + $6")}) locked
+    limit (select free + case when quick then $6 else 0 end from single))
+  union all
   select locked.ctid
-    from shares cross join lateral (
-      select t.ctid from ${s}.tasks t
-       where t.status = 'queued' and t.type = shares.type and t.queue = shares.queue
-         and t.priority = shares.priority and t.run_at <= now()${
-  columns.uniqueKey
-    ? `
-         and (t.unique_key is null or (t.type, t.unique_key) not in (
-           select unwinding.type, unwinding.unique_key from ${s}.tasks unwinding
-            where unwinding.locked_by is not null and unwinding.unique_key is not null))`
-    : ""
-}
-       order by t.run_at, t.id limit shares.share for no key update skip locked
-    ) locked
-   limit $5 + $6
+    from shares cross join lateral (${
+  lock(s, columns, "shares.type", "shares.queue", "shares.priority", "shares.share")
+}) locked
 ), claimed as (
   update ${s}.tasks t
      set status = 'processing', attempts = t.attempts + 1, epoch = t.epoch + 1, locked_by = $1,
@@ -193,12 +171,58 @@ select claimed.*, null::float8 as next_due from claimed
 union all
 select null, null, null, null, null, null, null, null, null, null, null, null, null, null, null,
   (select extract(epoch from min(due.run_at) - now())::float8 * 1000
-     from levels cross join lateral (
+     from places cross join lateral (${priorities(s, "places")}) walk cross join lateral (
        select t.run_at from ${s}.tasks t
-        where t.status = 'queued' and t.type = levels.type and t.queue = levels.queue
-          and t.priority = levels.priority and t.run_at > now()
+        where t.status = 'queued' and t.type = places.type and t.queue = places.queue
+          and t.priority = walk.priority and t.run_at > now()
         order by t.run_at limit 1) due)
  where (select count(*) from claimed) < $5`
+
+/** The highest priority of a place that also meets `below`, and how much of it is due. */
+const level = (s: string, below: string, total = "") => `
+        select top.priority, counted.due, ${total} counted.due
+          from (select max(t.priority) as priority from ${s}.tasks t
+                 where t.status = 'queued' and t.type = places.type and t.queue = places.queue ${below}) top
+         cross join lateral (
+           select count(*) as due from (
+             select from ${s}.tasks t
+              where t.status = 'queued' and t.type = places.type and t.queue = places.queue
+                and t.priority = top.priority and t.run_at <= now()
+              limit $5 + $6) one) counted`
+
+/** The priorities of a place, highest first. */
+const priorities = (s: string, place: string) => `
+       with recursive walk(priority) as (
+         select max(t.priority) from ${s}.tasks t
+          where t.status = 'queued' and t.type = ${place}.type and t.queue = ${place}.queue
+         union all
+         select (select max(t.priority) from ${s}.tasks t
+                  where t.status = 'queued' and t.type = ${place}.type and t.queue = ${place}.queue
+                    and t.priority < walk.priority)
+           from walk where walk.priority is not null
+       )
+       select priority from walk where priority is not null`
+
+/** The first due tasks of a level that nobody else has locked. */
+const lock = (
+  s: string,
+  columns: OptionalColumns,
+  type: string,
+  queue: string,
+  priority: string,
+  limit: string
+) => `
+      select t.ctid from ${s}.tasks t
+       where t.status = 'queued' and t.type = ${type} and t.queue = ${queue} and t.priority = ${priority}
+         and t.run_at <= now()${
+  columns.uniqueKey
+    ? `
+         and (t.unique_key is null or (t.type, t.unique_key) not in (
+           select unwinding.type, unwinding.unique_key from ${s}.tasks unwinding
+            where unwinding.locked_by is not null and unwinding.unique_key is not null))`
+    : ""
+}
+       order by t.run_at, t.id limit ${limit} for no key update skip locked`
 
 /**
  * @category statements

@@ -44,9 +44,6 @@ export class Journal extends Context.Service<Journal, {
     outcome: OutcomeEntry,
     settled: (verdict: Verdict, recorded: OutcomeEntry) => void
   ) => void
-  /** The outcomes that are not recorded yet. */
-  readonly unsettled: () => ReadonlyArray<Attempt>
-  readonly unsettledCount: () => number
   /** Waits until everything that was accepted is written. */
   readonly flush: Effect.Effect<void>
   /** Writes, for ever. */
@@ -60,7 +57,6 @@ export class Journal extends Context.Service<Journal, {
       const scope = yield* Effect.scope
       const clock = yield* Clock.Clock
       const backlog = new Backlog()
-      const unsettled = new Map<string, Attempt>()
       const written = Latch.makeUnsafe(true)
       let unfinished = 0
       let lastWriteAt = 0
@@ -73,7 +69,6 @@ export class Journal extends Context.Service<Journal, {
 
       const finish = (item: Item, verdict: Verdict) => {
         if (item.outcome !== undefined) {
-          unsettled.delete(item.attempt.key)
           item.settled(verdict, item.outcome)
         }
         if (--unfinished === 0) written.openUnsafe()
@@ -191,7 +186,6 @@ export class Journal extends Context.Service<Journal, {
           }),
         settle: (attempt, outcome, settled) => {
           attempt.closed = true
-          unsettled.set(attempt.key, attempt)
           push({
             attempt,
             bytes: (outcome.result?.length ?? 0) + (outcome.error?.length ?? 0) + outcome.closingData.length,
@@ -199,8 +193,6 @@ export class Journal extends Context.Service<Journal, {
             settled
           })
         },
-        unsettled: () => [...unsettled.values()],
-        unsettledCount: () => unsettled.size,
         flush: written.await,
         run: Effect.forever(turn, { disableYield: true })
       })

@@ -37,14 +37,7 @@ export type Outcome = Data.TaggedEnum<{
  */
 export const Outcome = Data.taggedEnum<Outcome>()
 
-const unwritten = {
-  result: null,
-  error: null,
-  delayMillis: null,
-  refund: false,
-  closingData: "{}",
-  announce: true
-} as const
+const unwritten = { result: null, error: null, delayMillis: null, refund: false, announce: true } as const
 
 /**
  * What the journal writes. `declaresEvents` is whether readers of this type wait for a `done`.
@@ -57,19 +50,25 @@ const unwritten = {
  */
 export const toEntry = (outcome: Outcome, attempt: Attempt, declaresEvents: boolean): OutcomeEntry => {
   const { epoch, id: taskId } = attempt.row
-  const head = { ...unwritten, taskId, epoch, closingSeq: attempt.seq + 1 }
-  switch (outcome._tag) {
-    case "Completed": {
-      const { sanitized, text } = outcome.stored
-      return {
-        ...head,
-        status: "completed",
-        result: text,
-        closing: "done",
-        closingData: sanitized ? "{\"sanitized\":true}" : "{}",
-        announce: declaresEvents || attempt.seq > 0 || epoch > 1n || sanitized
-      }
+  const closingSeq = attempt.seq + 1
+  if (outcome._tag === "Completed") {
+    const { sanitized, text } = outcome.stored
+    return {
+      taskId,
+      epoch,
+      status: "completed",
+      result: text,
+      error: null,
+      delayMillis: null,
+      refund: false,
+      closing: "done",
+      closingSeq,
+      closingData: sanitized ? "{\"sanitized\":true}" : "{}",
+      announce: declaresEvents || attempt.seq > 0 || epoch > 1n || sanitized
     }
+  }
+  const head = { ...unwritten, taskId, epoch, closingSeq }
+  switch (outcome._tag) {
     case "Failed":
       return { ...head, status: "failed", closing: "error", ...errorColumns(outcome.error, false) }
     case "Retry":

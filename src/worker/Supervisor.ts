@@ -14,7 +14,6 @@ import * as Option from "effect/Option"
 import * as References from "effect/References"
 import * as Scope from "effect/Scope"
 import * as HandlerRegistry from "../HandlerRegistry.ts"
-import * as Lifecycle from "../Lifecycle.ts"
 import type { ClaimedRow } from "../storage/Claim.ts"
 import type { Held } from "../storage/TaskStore.ts"
 import type { OutcomeEntry } from "../storage/Write.ts"
@@ -107,22 +106,20 @@ export class Supervisor extends Context.Service<Supervisor, {
           duration: number
         ) => {
           if (row.attempts === 0) return
-          if (verdict === "stale") return publish(Lifecycle.Event.Released({ task }))
-          if (verdict === "cancelled") return publish(Lifecycle.Event.Cancelled({ task }))
+          if (verdict === "stale") return publish({ _tag: "Released", task })
+          if (verdict === "cancelled") return publish({ _tag: "Cancelled", task })
           if (replaced !== undefined) {
-            return publish(Lifecycle.Event.Failed({ task, error: JSON.parse(replaced.error!), willRetry: false }))
+            return publish({ _tag: "Failed", task, error: JSON.parse(replaced.error!), willRetry: false })
           }
           switch (outcome._tag) {
             case "Completed":
-              return publish(
-                Lifecycle.Event.Completed({ task, result: outcome.result, duration: Duration.millis(duration) })
-              )
+              return publish({ _tag: "Completed", task, result: outcome.result, duration: Duration.millis(duration) })
             case "Failed":
-              return publish(Lifecycle.Event.Failed({ task, error: outcome.error, willRetry: false }))
+              return publish({ _tag: "Failed", task, error: outcome.error, willRetry: false })
             case "Retry":
-              return publish(Lifecycle.Event.Failed({ task, error: outcome.error, willRetry: true }))
+              return publish({ _tag: "Failed", task, error: outcome.error, willRetry: true })
             default:
-              return publish(Lifecycle.Event.Released({ task }))
+              return publish({ _tag: "Released", task })
           }
         }
 
@@ -152,7 +149,7 @@ export class Supervisor extends Context.Service<Supervisor, {
             nextDeadline = attempt.deadline
             earlierDeadline.openUnsafe()
           }
-          publish(Lifecycle.Event.Started({ task: attempt.task, attempt: attempt.row.attempts }))
+          publish({ _tag: "Started", task: attempt.task, attempt: attempt.row.attempts })
           const scope = Scope.makeUnsafe()
           const attemptContext = Context.add(
             Context.add(entry.services, References.CurrentLogAnnotations, annotations(attempt)),
@@ -175,14 +172,13 @@ export class Supervisor extends Context.Service<Supervisor, {
         const startWaiting = () => {
           if (starting) return
           starting = true
-          for (let i = 0; i < waiting.length && running.size < concurrency;) {
-            const attempt = waiting[i]!
-            if (freeIn(attempt.row.queue) <= 0) i++
-            else {
-              waiting.splice(i, 1)
-              start(attempt)
-            }
+          const left: Array<Attempt> = []
+          // What ends in `start` leaves its slot to the next; what waits for a slot of its queue stays in order.
+          for (const attempt of waiting) {
+            if (running.size < concurrency && freeIn(attempt.row.queue) > 0) start(attempt)
+            else left.push(attempt)
           }
+          waiting = left
           starting = false
         }
 

@@ -154,7 +154,7 @@ const complete = (attempt: Attempt, entry: Entry, value: unknown): Effect.Effect
       return Effect.succeed(
         stored.text.length > Storable.maxBytes
           ? Outcome.Failed({ error: Failures.tooLarge("result", Storable.maxBytes) })
-          : Outcome.Completed({ result, stored })
+          : { _tag: "Completed", result, stored }
       )
     }
   })
