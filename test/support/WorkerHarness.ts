@@ -126,7 +126,7 @@ export const launch = Effect.fnUntraced(function*<T extends Task.Any>(
   group: TaskGroup.TaskGroup<T>,
   handlers: Layer.Layer<Task.ToHandler<T>>,
   options: Partial<Worker.Options> = {},
-  environment: { readonly url?: Redacted.Redacted; readonly logger?: Layer.Layer<never> } = {}
+  environment: { readonly url?: Redacted.Redacted; readonly references?: Layer.Layer<never> } = {}
 ) {
   const url = environment.url ?? (yield* TestDatabase).url
   const scope = yield* Scope.fork(yield* Effect.scope)
@@ -137,7 +137,7 @@ export const launch = Effect.fnUntraced(function*<T extends Task.Any>(
   >
   const context = yield* Worker.layer({ ...quick, ...options }).pipe(
     Layer.provide([registry, PgClient.layer({ url, maxConnections: 2 })]),
-    Layer.provide(environment.logger ?? Logger.layer([])),
+    Layer.provide(Layer.mergeAll(Logger.layer([]), environment.references ?? Layer.empty)),
     Layer.buildWithScope(scope)
   )
   return { ...Context.get(context, Worker.Worker), stop: Scope.close(scope, Exit.void) } satisfies Launched

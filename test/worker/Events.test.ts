@@ -1,0 +1,152 @@
+import { PgClient } from "@effect/sql-pg"
+import { assert, describe, it } from "@effect/vitest"
+import { Cause, Deferred, Effect, Exit, Redacted, Schema } from "effect"
+import * as Task from "../../src/Task.ts"
+import * as TaskEvent from "../../src/TaskEvent.ts"
+import * as TaskGroup from "../../src/TaskGroup.ts"
+import * as FaultProxy from "../support/FaultProxy.ts"
+import { TestDatabase } from "../support/TestDatabase.ts"
+import * as Harness from "../support/WorkerHarness.ts"
+
+const delta = (text: string) => ({ _tag: "text_delta", text }) as const
+
+class Talking extends Task.make("talking", { payload: { count: Schema.Int }, event: TaskEvent.TextDelta }) {}
+class Group extends TaskGroup.make(Talking) {}
+
+describe("events", () => {
+  it.live("are stored in the order in which each task said them, whatever the others say", () =>
+    Effect.gen(function*() {
+      const sql = yield* PgClient.PgClient
+      yield* Harness.launch(
+        Group,
+        Group.toLayer({
+          talking: Effect.fnUntraced(function*({ count }, { emit }) {
+            for (let n = 1; n <= count; n++) {
+              yield* emit(delta(String(n)))
+              if (n % 7 === 0) yield* Effect.yieldNow
+              if (n % 100 === 0) yield* Effect.sleep(3)
+            }
+          })
+        }),
+        { concurrency: 20 }
+      )
+      const count = 300
+      yield* sql`insert into spindle.tasks (type, payload)
+        select 'talking', jsonb_build_object('count', ${count}::int) from generate_series(1, 40)`
+      yield* Harness.awaitAllOver
+      yield* Harness.assertContract
+      const [wrong] = yield* sql<{ readonly count: number }>`
+        select count(*)::int as count from spindle.task_events
+         where type = 'text_delta' and data ->> 'text' <> seq::text`
+      assert.strictEqual(wrong!.count, 0)
+      assert.deepStrictEqual(
+        yield* sql`select type, count(*)::int as count from spindle.task_events group by 1 order by 1`,
+        [{ type: "done", count: 40 }, { type: "text_delta", count: 40 * count }]
+      )
+    }).pipe(Harness.onDatabase))
+
+  it.live("can be read while the task runs", () =>
+    Effect.gen(function*() {
+      const script = Harness.script()
+      yield* Harness.launch(Harness.Tasks, script.handlers, { pollInterval: "1 hour" })
+      const id = yield* Harness.insert("scripted")
+      const { execution, proceed } = yield* script.next(id)
+      const more = yield* Deferred.make<void>()
+      yield* proceed(Effect.andThen(execution.emit(delta("first")), Effect.as(Deferred.await(more), 1)))
+      yield* Harness.eventually("the event", Harness.eventsOf(id), (events) => events.length === 1)
+      assert.strictEqual((yield* Harness.rowOf(id)).status, "processing")
+      yield* Deferred.succeed(more, undefined)
+      yield* Harness.awaitOver(id)
+    }).pipe(Harness.onDatabase))
+
+  it.live("wait for a database that does not take them, and none is dropped", () =>
+    Effect.gen(function*() {
+      const { url } = yield* TestDatabase
+      const { hostname, port } = new URL(Redacted.value(url))
+      const proxy = yield* FaultProxy.make({ host: hostname, port: Number(port) })
+      const started = yield* Deferred.make<void>()
+      const go = yield* Deferred.make<void>()
+      const count = 25_000
+      let said = 0
+      yield* Harness.launch(
+        Group,
+        Group.toLayer({
+          talking: Effect.fnUntraced(function*(_, { emit }) {
+            yield* Deferred.succeed(started, undefined)
+            yield* Deferred.await(go)
+            for (; said < count; said++) yield* emit(delta(String(said)))
+          })
+        }),
+        { lease: "1 minute" },
+        { url: proxy.url(url) }
+      )
+      const id = yield* Harness.insert("talking", { payload: "{\"count\": 0}" })
+      yield* Deferred.await(started)
+      yield* proxy.blackhole(true)
+      yield* Deferred.succeed(go, undefined)
+      let before = -1
+      yield* Harness.eventually("a handler that waits", Effect.sync(() => said), (now) => {
+        const waits = now === before && now > 0
+        before = now
+        return waits
+      })
+      const held = said
+      assert.isBelow(held, 15_000)
+      yield* Effect.sleep("200 millis")
+      assert.strictEqual(said, held)
+      yield* proxy.blackhole(false)
+      yield* Harness.awaitOver(id)
+      const sql = yield* PgClient.PgClient
+      const [stored] = yield* sql<{ readonly deltas: number; readonly ordered: boolean }>`
+        select count(*)::int as deltas, bool_and(data ->> 'text' = (seq - 1)::text) as ordered
+          from spindle.task_events where type = 'text_delta'`
+      assert.deepStrictEqual(stored, { deltas: count, ordered: true })
+    }).pipe(Harness.onDatabase), 40_000)
+
+  it.live("that do not fit their schema, or are too large, are defects of the handler", () =>
+    Effect.gen(function*() {
+      const script = Harness.script()
+      yield* Harness.launch(Harness.Tasks, script.handlers)
+      const events = [{ _tag: "unheard_of" } as never, delta("x".repeat(17 * 1024 * 1024))]
+      for (const event of events) {
+        const id = yield* Harness.insert("scripted", { max_attempts: 1 })
+        const { execution, proceed } = yield* script.next(id)
+        yield* proceed(Effect.as(execution.emit(event), 1))
+        const row = yield* Harness.awaitOver(id)
+        assert.strictEqual(row.status, "failed")
+        assert.strictEqual(row.error.kind, "defect")
+        assert.deepStrictEqual((yield* Harness.eventsOf(id)).map(({ type }) => type), ["error"])
+      }
+    }).pipe(Harness.onDatabase))
+})
+
+describe("a task that is no longer the worker's", () => {
+  const changes = {
+    "somebody else has taken": (id: bigint) =>
+      Effect.flatMap(
+        PgClient.PgClient,
+        (sql) =>
+          sql`update spindle.tasks set epoch = epoch + 1, locked_by = 'other', lease_expires_at = now() + interval '1 hour'
+             where id = ${id}`
+      ),
+    "somebody has deleted": (id: bigint) =>
+      Effect.flatMap(PgClient.PgClient, (sql) => sql`delete from spindle.tasks where id = ${id}`)
+  }
+  for (const [what, change] of Object.entries(changes)) {
+    it.live(`because ${what} it: the handler is interrupted and nothing more of it is stored`, () =>
+      Effect.gen(function*() {
+        const script = Harness.script()
+        const worker = yield* Harness.launch(Harness.Tasks, script.handlers)
+        const id = yield* Harness.insert("scripted")
+        const { ended, execution, proceed } = yield* script.next(id)
+        yield* proceed(Effect.onInterrupt(Effect.never, () => execution.emit(delta("too late"))))
+        yield* change(id)
+        const after = yield* Harness.rowOf(id)
+        const exit = yield* Deferred.await(ended)
+        assert.isTrue(Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause))
+        yield* worker.stop
+        assert.deepStrictEqual(yield* Harness.rowOf(id), after)
+        assert.isEmpty(yield* Harness.eventsOf(id))
+      }).pipe(Harness.onDatabase))
+  }
+})
