@@ -1,0 +1,80 @@
+import { PgClient } from "@effect/sql-pg"
+import { assert, describe, it } from "@effect/vitest"
+import { Effect } from "effect"
+import * as Contract from "../../src/storage/Contract.ts"
+import * as Ddl from "../../src/storage/Ddl.ts"
+import { TestDatabase } from "../support/TestDatabase.ts"
+import * as Harness from "../support/WorkerHarness.ts"
+
+const check = Effect.flatMap(PgClient.PgClient, (sql) => Contract.check(sql, "spindle"))
+
+describe("the contract", () => {
+  it.live("names every table, column and type that is missing", () =>
+    Effect.gen(function*() {
+      const sql = yield* PgClient.PgClient
+      yield* sql`alter table spindle.tasks drop column locked_by cascade`
+      yield* sql`alter table spindle.tasks alter column attempts type bigint`
+      yield* sql`alter table spindle.tasks add column finished text`
+      assert.deepStrictEqual((yield* check).missing, [
+        "column spindle.tasks.attempts is bigint, it must be integer",
+        "column spindle.tasks.locked_by (text)"
+      ])
+      yield* sql`drop table spindle.task_events`
+      assert.include((yield* check).missing, "table spindle.task_events")
+    }).pipe(Harness.onDatabase))
+
+  it.live("does without what is optional, and tells what the owner may add", () =>
+    Effect.gen(function*() {
+      const sql = yield* PgClient.PgClient
+      for (const column of ["timeout_ms", "unique_key", "tag", "user_id", "metadata"]) {
+        yield* sql.unsafe(`alter table spindle.tasks drop column ${column} cascade`)
+      }
+      yield* sql`drop index spindle.tasks_locked_idx`
+      yield* sql`drop function spindle.cancel_task() cascade`
+      const report = yield* check
+      assert.isEmpty(report.missing)
+      assert.deepStrictEqual(report.columns, {
+        timeout: false,
+        uniqueKey: false,
+        tag: false,
+        userId: false,
+        metadata: false
+      })
+      assert.isFalse(report.closesCancelled)
+      assert.lengthOf(report.advice, 2)
+      for (const ddl of report.advice.flatMap((advice) => advice.ddl)) yield* sql.unsafe(ddl)
+      const followed = yield* check
+      assert.isEmpty(followed.advice)
+      assert.isTrue(followed.closesCancelled)
+    }).pipe(Harness.onDatabase))
+
+  it.live("a trigger that is switched off closes nothing", () =>
+    Effect.gen(function*() {
+      const sql = yield* PgClient.PgClient
+      yield* sql`alter table spindle.tasks disable trigger tasks_cancel`
+      assert.isFalse((yield* check).closesCancelled)
+    }).pipe(Harness.onDatabase))
+
+  it.live("names every right that is missing", () =>
+    Effect.gen(function*() {
+      const sql = yield* PgClient.PgClient
+      const role = `${(yield* TestDatabase).name}_worker`
+      yield* Effect.acquireRelease(
+        sql.unsafe(`create role ${role}`),
+        () => Effect.orDie(Effect.andThen(sql.unsafe(`drop owned by ${role}`), sql.unsafe(`drop role ${role}`)))
+      )
+      const missing = sql.withTransaction(Effect.andThen(sql.unsafe(`set local role ${role}`), check)).pipe(
+        Effect.map((report) => report.missing)
+      )
+      assert.deepStrictEqual(yield* missing, ["usage on schema spindle"])
+      yield* sql.unsafe(`grant usage on schema spindle to ${role}`)
+      yield* sql.unsafe(`grant select on spindle.tasks to ${role}`)
+      assert.deepStrictEqual(yield* missing, [
+        "update on spindle.tasks",
+        "select on spindle.task_events",
+        "insert on spindle.task_events"
+      ])
+      for (const grant of Ddl.grants("spindle", "worker", role)) yield* sql.unsafe(grant)
+      assert.isEmpty(yield* missing)
+    }).pipe(Harness.onDatabase))
+})
