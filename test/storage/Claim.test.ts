@@ -270,17 +270,18 @@ interface Explained {
   }>
 }
 
-// The pages that a claim of ten touches, under a worker's own plan; what it changes is rolled back.
-const pages = Effect.gen(function*() {
+// The pages that a claim of ten of these types touches, under a worker's own plan; what it changes is rolled back.
+const pages = Effect.fnUntraced(function*(types: ReadonlyArray<string>) {
   const sql = yield* Db.controlPool(yield* PgClient.PgClient)
   const columns = { timeout: true, uniqueKey: true, tag: true, userId: true, metadata: true }
   const measured = yield* Effect.flip(Db.transaction(
     sql,
     Effect.gen(function*() {
       yield* sql.unsafe(`prepare claim as ${Claim.statement("spindle", columns, true)}`)
-      const [row] = yield* sql<Explained>`
+      const list = types.map((type) => `'${type}'`).join()
+      const [row] = yield* sql.unsafe<Explained>(`
         explain (analyze, buffers, format json)
-        execute claim('worker', 30000, array['cost:a', 'cost:b'], array[false, false], 10, 0, '')`
+        execute claim('worker', 30000, array[${list}], array[${types.map(() => "false").join()}], 10, 0, '')`)
       yield* sql`deallocate claim`
       const { Plan } = row!["QUERY PLAN"][0]!
       return yield* Effect.fail(Plan["Shared Hit Blocks"] + Plan["Shared Read Blocks"])
@@ -295,8 +296,9 @@ layer(Harness.database, { excludeTestServices: true })("the cost of a claim", (i
       const sql = yield* PgClient.PgClient
       yield* sql`insert into spindle.tasks (type, priority)
         select case when n % 2 = 0 then 'cost:a' else 'cost:b' end, n % 2 from generate_series(1, 20) n`
-      const alone = yield* pages
-      assert.isAbove(alone, 0)
+      const served = [["cost:a"], ["cost:a", "cost:b"]]
+      const alone = yield* Effect.forEach(served, pages)
+      assert.isAbove(Math.min(...alone), 0)
       const many = 200_000
       const crowds = {
         finished: sql`insert into spindle.tasks (type, status, priority, finished_at)
@@ -310,8 +312,11 @@ layer(Harness.database, { excludeTestServices: true })("the cost of a claim", (i
       }
       for (const [crowd, insertion] of Object.entries(crowds)) {
         yield* insertion
-        const crowded = yield* pages
-        assert.isAtMost(crowded, 2 * alone + 40, `with ${many} tasks ${crowd}: ${alone} pages alone, ${crowded} now`)
+        const crowded = yield* Effect.forEach(served, pages)
+        crowded.forEach((now, index) => {
+          const before = alone[index]!
+          assert.isAtMost(now, 2 * before + 40, `with ${many} tasks ${crowd}: ${before} pages alone, ${now} now`)
+        })
       }
     }), 60_000)
 })
