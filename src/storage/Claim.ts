@@ -51,8 +51,23 @@ export interface ClaimedRow {
   readonly timeoutMillis: number | null
   readonly tag: string | null
   readonly userId: string | null
-  readonly runAt: Date
-  readonly createdAt: Date
+  /** Milliseconds since 1970, with the microseconds as their fraction. */
+  readonly runAt: number
+  readonly createdAt: number
+}
+
+/**
+ * Where a claim stopped: at the last task it took from the only place that had something.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Cursor {
+  readonly type: string
+  readonly queue: string
+  readonly priority: number
+  readonly runAt: number
+  readonly id: bigint
 }
 
 /**
@@ -150,13 +165,68 @@ with recursive served as (
     from shares cross join lateral (${
   lock(s, columns, "shares.type", "shares.queue", "shares.priority", "shares.share")
 }) locked
-), claimed as (
+), claimed as (${update(s, columns)})
+select claimed.*, exists (select from single) as single, null::float8 as next_due from claimed
+union all
+select null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, false,
+  (select extract(epoch from min(due.run_at) - now())::float8 * 1000
+     from places cross join lateral (${priorities(s, "places")}) walk cross join lateral (
+       select t.run_at from ${s}.tasks t
+        where t.status = 'queued' and t.type = places.type and t.queue = places.queue
+          and t.priority = walk.priority and t.run_at > now()
+        order by t.run_at limit 1) due)
+ where (select count(*) from claimed) < $5`
+
+/**
+ * Goes on behind a cursor, without looking anywhere else: the index before it is full of dead entries of what has just
+ * been claimed. A due task of higher priority in the same place ends it.
+ *
+ * Whoever uses it looks at everything again soon: it passes over other places, and over tasks that became visible late.
+ *
+ * @category statements
+ * @since 0.1.0
+ */
+export const further = (s: string, columns: OptionalColumns): string => `
+with taken as (
+  select t.ctid from ${s}.tasks t
+   where t.status = 'queued' and t.type = $3 and t.queue = $4 and t.priority = $5
+     and (t.run_at, t.id) > (timestamptz 'epoch' + $6 * interval '1 microsecond', $7)
+     and t.run_at <= now()${unblocked(s, columns)}
+     and not exists (
+       select from ${s}.tasks higher
+        where higher.status = 'queued' and higher.type = $3 and higher.queue = $4 and higher.priority > $5
+          and higher.run_at <= now())
+   order by t.run_at, t.id limit $8 for no key update skip locked
+), claimed as (${update(s, columns)})
+select claimed.*, true as single, null::float8 as next_due from claimed`
+
+/**
+ * @category statements
+ * @since 0.1.0
+ */
+export const furtherParameters = (
+  { leaseMillis, workerId }: Pick<ClaimRequest, "workerId" | "leaseMillis">,
+  cursor: Cursor,
+  limit: number
+): ReadonlyArray<unknown> => [
+  workerId,
+  leaseMillis,
+  cursor.type,
+  cursor.queue,
+  PgTypes.int2(cursor.priority),
+  PgTypes.float8(Math.round(cursor.runAt * 1000)),
+  PgTypes.int8(cursor.id),
+  PgTypes.int4(limit)
+]
+
+const update = (s: string, columns: OptionalColumns) => `
   update ${s}.tasks t
      set status = 'processing', attempts = t.attempts + 1, epoch = t.epoch + 1, locked_by = $1,
          lease_expires_at = now() + $2 * interval '1 millisecond', started_at = now(),
          result = null, error = null, finished_at = null
    where t.ctid = any(array(select ctid from taken))
-  returning t.id, t.epoch, t.type, t.queue, t.priority, t.attempts, t.max_attempts, t.run_at, t.created_at,
+  returning t.id, t.epoch, t.type, t.queue, t.priority, t.attempts, t.max_attempts,
+    date_part('epoch', t.run_at) * 1000 as run_at, date_part('epoch', t.created_at) * 1000 as created_at,
     case when pg_column_size(t.payload) < 8192 or octet_length(t.payload::text) <= ${maxPayloadBytes}
       then t.payload end as payload,
     pg_column_size(t.payload) >= 8192 and octet_length(t.payload::text) > ${maxPayloadBytes} as oversized,
@@ -165,18 +235,16 @@ with recursive served as (
 } as metadata,
     ${columns.timeout ? "t.timeout_ms" : "null::int"} as timeout_ms,
     ${columns.tag ? "t.tag" : "null::text"} as tag,
-    ${columns.userId ? "t.user_id" : "null::text"} as user_id
-)
-select claimed.*, null::float8 as next_due from claimed
-union all
-select null, null, null, null, null, null, null, null, null, null, null, null, null, null, null,
-  (select extract(epoch from min(due.run_at) - now())::float8 * 1000
-     from places cross join lateral (${priorities(s, "places")}) walk cross join lateral (
-       select t.run_at from ${s}.tasks t
-        where t.status = 'queued' and t.type = places.type and t.queue = places.queue
-          and t.priority = walk.priority and t.run_at > now()
-        order by t.run_at limit 1) due)
- where (select count(*) from claimed) < $5`
+    ${columns.userId ? "t.user_id" : "null::text"} as user_id`
+
+/** No task of the same type and key is still held by a worker: a cancelled one may be unwinding. */
+const unblocked = (s: string, columns: OptionalColumns) =>
+  columns.uniqueKey
+    ? `
+         and (t.unique_key is null or (t.type, t.unique_key) not in (
+           select unwinding.type, unwinding.unique_key from ${s}.tasks unwinding
+            where unwinding.locked_by is not null and unwinding.unique_key is not null))`
+    : ""
 
 /** The highest priority of a place that also meets `below`, and how much of it is due. */
 const level = (s: string, below: string, total = "") => `
@@ -214,14 +282,7 @@ const lock = (
 ) => `
       select t.ctid from ${s}.tasks t
        where t.status = 'queued' and t.type = ${type} and t.queue = ${queue} and t.priority = ${priority}
-         and t.run_at <= now()${
-  columns.uniqueKey
-    ? `
-         and (t.unique_key is null or (t.type, t.unique_key) not in (
-           select unwinding.type, unwinding.unique_key from ${s}.tasks unwinding
-            where unwinding.locked_by is not null and unwinding.unique_key is not null))`
-    : ""
-}
+         and t.run_at <= now()${unblocked(s, columns)}
        order by t.run_at, t.id limit ${limit} for no key update skip locked`
 
 /**

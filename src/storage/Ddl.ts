@@ -72,11 +72,9 @@ const tables = (s: string): ReadonlyArray<string> => [
   tag text,
   user_id text,
   constraint tasks_status_check check (status in ('queued', 'processing', 'completed', 'failed', 'cancelled')),
-  constraint tasks_max_attempts_check check (max_attempts >= 1),
-  constraint tasks_timeout_check check (timeout_ms > 0),
-  constraint tasks_type_check check (length(type) between 1 and 200),
-  constraint tasks_queue_check check (length(queue) between 1 and 200),
-  constraint tasks_unique_key_check check (length(unique_key) between 1 and 500),
+  constraint tasks_values_check check (
+    max_attempts >= 1 and (timeout_ms is null or timeout_ms > 0) and octet_length(type) between 1 and 800
+    and octet_length(queue) between 1 and 800 and (unique_key is null or octet_length(unique_key) between 1 and 2000)),
   constraint tasks_size_check check (pg_column_size(payload) <= 16777216 and pg_column_size(metadata) <= 1048576)
 ) with (
   autovacuum_vacuum_scale_factor = 0.01,

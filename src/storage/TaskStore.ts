@@ -39,6 +39,8 @@ export interface Claimed {
   readonly tasks: ReadonlyArray<Claim.ClaimedRow>
   /** When less was due than there were slots: milliseconds until the next task is, if one is queued. */
   readonly nextDueMillis: number | undefined
+  /** Where to go on, when all of it came from the only place that had something. */
+  readonly cursor: Claim.Cursor | undefined
 }
 
 /**
@@ -67,6 +69,12 @@ type Result<A> = Effect.Effect<A, StorageError.StorageError>
  */
 export class TaskStore extends Context.Service<TaskStore, {
   readonly claim: (request: Claim.ClaimRequest) => Result<Claimed>
+  /** Goes on where a claim stopped. Looks at nothing else. */
+  readonly claimFurther: (
+    request: Pick<Claim.ClaimRequest, "workerId" | "leaseMillis">,
+    cursor: Claim.Cursor,
+    limit: number
+  ) => Result<Claimed>
   readonly write: (
     workerId: string,
     events: ReadonlyArray<Write.EventEntry>,
@@ -106,6 +114,7 @@ export class TaskStore extends Context.Service<TaskStore, {
       )
     const claimAll = Claim.statement(s, columns, true)
     const claimListed = Claim.statement(s, columns, false)
+    const further = Claim.further(s, columns)
     const write = Write.statement(s, schema, columns)
     const renew = Hold.renew(s)
     const cancelled = Hold.cancelled(s)
@@ -122,6 +131,11 @@ export class TaskStore extends Context.Service<TaskStore, {
             request.queues === undefined ? claimAll : claimListed,
             Claim.parameters(request)
           ),
+          decodeClaim
+        ),
+      claimFurther: (request, cursor, limit) =>
+        Effect.map(
+          run<ClaimRow>("claim tasks", further, Claim.furtherParameters(request, cursor, limit)),
           decodeClaim
         ),
       write: (workerId, events, outcomes) =>
@@ -159,20 +173,21 @@ interface ClaimRow {
   readonly priority: number
   readonly attempts: number
   readonly max_attempts: number
-  readonly run_at: Date
-  readonly created_at: Date
+  readonly run_at: number
+  readonly created_at: number
   readonly payload: Schema.Json
   readonly oversized: boolean
   readonly metadata: Schema.JsonObject | null
   readonly timeout_ms: number | null
   readonly tag: string | null
   readonly user_id: string | null
+  readonly single: boolean
   readonly next_due: number | null
 }
 
 // `update … returning` promises no order.
 const byTurn = (a: Claim.ClaimedRow, b: Claim.ClaimedRow) =>
-  b.priority - a.priority || a.runAt.getTime() - b.runAt.getTime() || (a.id < b.id ? -1 : 1)
+  b.priority - a.priority || a.runAt - b.runAt || (a.id < b.id ? -1 : 1)
 
 const decodeClaim = (rows: ReadonlyArray<ClaimRow>): Claimed => {
   const tasks: Array<Claim.ClaimedRow> = []
@@ -199,5 +214,6 @@ const decodeClaim = (rows: ReadonlyArray<ClaimRow>): Claimed => {
       createdAt: row.created_at
     })
   }
-  return { tasks: tasks.sort(byTurn), nextDueMillis }
+  const last = tasks.sort(byTurn).at(-1)
+  return { tasks, nextDueMillis, cursor: rows[0]?.single && Number.isFinite(last?.runAt) ? last : undefined }
 }

@@ -57,11 +57,14 @@ export class Attempt {
       tag: row.tag,
       userId: row.userId,
       metadata: row.metadata,
-      createdAt: DateTime.fromDateUnsafe(row.createdAt),
-      runAt: DateTime.fromDateUnsafe(row.runAt)
+      createdAt: toDateTime(row.createdAt),
+      runAt: toDateTime(row.runAt)
     }
   }
 }
+
+// A timestamp can be infinite, a date cannot.
+const toDateTime = (millis: number) => DateTime.makeUnsafe(Math.max(-8.64e15, Math.min(millis, 8.64e15)))
 
 /**
  * A worker can hold a task twice: a lost claim that still unwinds, and a newer one.

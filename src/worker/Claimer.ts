@@ -4,6 +4,7 @@
  *
  * @since 0.1.0
  */
+import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Latch from "effect/Latch"
@@ -12,7 +13,7 @@ import * as Option from "effect/Option"
 import * as Db from "../Db.ts"
 import { HandlerRegistry } from "../HandlerRegistry.ts"
 import { Stats } from "../Stats.ts"
-import type { ClaimedRow } from "../storage/Claim.ts"
+import type { ClaimedRow, Cursor } from "../storage/Claim.ts"
 import type { StorageError } from "../storage/StorageError.ts"
 import { type Claimed, TaskStore } from "../storage/TaskStore.ts"
 import { CancelWatcher } from "./CancelWatcher.ts"
@@ -22,6 +23,8 @@ import { type Demand, Supervisor } from "./Supervisor.ts"
 import { WakeUps } from "./WakeUps.ts"
 
 const patience = "5 seconds"
+// So long a claim may go on where the last one stopped, before it looks for other places and for what became visible late.
+const furtherMillis = 100
 
 /**
  * @category services
@@ -43,6 +46,7 @@ export class Claimer extends Context.Service<Claimer, {
     Claimer,
     Effect.gen(function*() {
       const store = yield* TaskStore
+      const clock = yield* Clock.Clock
       const supervisor = yield* Supervisor
       const watcher = yield* CancelWatcher
       const stats = yield* Stats
@@ -52,27 +56,17 @@ export class Claimer extends Context.Service<Claimer, {
       const settled = Latch.makeUnsafe(true)
       let stopping = false
       let afterQueue = ""
+      let cursor: Cursor | undefined
+      let lookAgainAt = 0
 
       // From the reply to a fiber that owns the row nothing is interruptible. A reply that does not come in time is not
       // waited for: what it claimed is put back by LeaseKeeper.
-      const claim = ({ ahead, queues, slots }: Demand) =>
+      const claim = (request: Effect.Effect<Claimed, StorageError>) =>
         Effect.uninterruptibleMask((restore) =>
           Effect.suspend(() => {
             if (stopping) return Effect.succeedNone
             settled.closeUnsafe()
-            return restore(Db.patiently(
-              store.claim({
-                workerId,
-                leaseMillis,
-                types,
-                quickTypes: supervisor.quickTypes(),
-                slots,
-                ahead,
-                queues,
-                afterQueue
-              }),
-              patience
-            )).pipe(
+            return restore(Db.patiently(request, patience)).pipe(
               Effect.tap(Option.match({
                 onNone: () => Effect.logWarning("a claim was not answered in time"),
                 onSome: ({ tasks }) => Effect.sync(() => accept(tasks))
@@ -81,6 +75,21 @@ export class Claimer extends Context.Service<Claimer, {
             )
           })
         )
+
+      const anywhere = ({ ahead, queues, slots }: Demand) =>
+        claim(store.claim({
+          workerId,
+          leaseMillis,
+          types,
+          quickTypes: supervisor.quickTypes(),
+          slots,
+          ahead,
+          queues,
+          afterQueue
+        }))
+
+      const limitFor = ({ queue, type }: Cursor, { ahead, queues, slots }: Demand) =>
+        (queues === undefined ? slots : queues.get(queue) ?? 0) + (supervisor.quickTypes().has(type) ? ahead : 0)
 
       const accept = (tasks: ReadonlyArray<ClaimedRow>) => {
         if (tasks.length === 0) return
@@ -96,9 +105,23 @@ export class Claimer extends Context.Service<Claimer, {
         const demand = supervisor.demand()
         if (demand.slots + demand.ahead === 0) return yield* supervisor.freed.await
         queued.closeUnsafe()
-        const claimed = yield* claim(demand)
+        const limit = cursor === undefined || clock.currentTimeMillisUnsafe() >= lookAgainAt
+          ? 0
+          : limitFor(cursor, demand)
+        if (cursor !== undefined && limit > 0) {
+          const claimed = yield* claim(store.claimFurther({ workerId, leaseMillis }, cursor, limit))
+          cursor = Option.isSome(claimed) && claimed.value.tasks.length === limit ? claimed.value.cursor : undefined
+          return
+        }
+        const claimed = yield* anywhere(demand)
         const wanted = demand.slots > 0 ? demand.slots : demand.ahead
-        if (Option.isSome(claimed) && claimed.value.tasks.length < wanted) yield* wait(demand, claimed.value)
+        if (Option.isNone(claimed) || claimed.value.tasks.length < wanted) {
+          cursor = undefined
+          if (Option.isSome(claimed)) yield* wait(demand, claimed.value)
+          return
+        }
+        cursor = claimed.value.cursor
+        lookAgainAt = clock.currentTimeMillisUnsafe() + furtherMillis
       })
 
       const wait = ({ slots }: Demand, { nextDueMillis }: Claimed) => {

@@ -305,6 +305,6 @@ const ghost = (id: bigint, epoch: bigint): ClaimedRow => ({
   timeoutMillis: null,
   tag: null,
   userId: null,
-  runAt: new Date(0),
-  createdAt: new Date(0)
+  runAt: 0,
+  createdAt: 0
 })

@@ -70,7 +70,8 @@ layer(Harness.database, { excludeTestServices: true })("claim", (it) => {
       })
       const { tasks: [task] } = yield* store.claim(request({ types: ["told"] }))
       const { created_at, run_at } = yield* Effect.map(Harness.rowOf(id), (row) => row as any)
-      assert.deepStrictEqual(task, {
+      const toDate = (millis: number) => new Date(Math.floor(millis))
+      assert.deepStrictEqual({ ...task!, createdAt: toDate(task!.createdAt), runAt: toDate(task!.runAt) }, {
         id,
         epoch: 1n,
         type: "told",

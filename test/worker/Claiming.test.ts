@@ -108,7 +108,9 @@ describe("the bounds of a worker", () => {
       yield* sql`insert into spindle.tasks (type, queue)
         select 'counted', (array['one', 'two', 'free'])[1 + n % 3] from generate_series(1, 900) n`
       yield* Harness.awaitAllOver
-      assert.deepStrictEqual(Object.fromEntries(most), { all: 4, one: 1, two: 2, free: 4 })
+      const { free, ...bounded } = Object.fromEntries(most)
+      assert.deepStrictEqual(bounded, { all: 4, one: 1, two: 2 })
+      assert.isAtMost(free!, 4)
       assert.deepStrictEqual([...running.values()], [0, 0, 0, 0])
       assert.strictEqual(yield* worker.running, 0)
     }).pipe(Harness.onDatabase))
