@@ -144,16 +144,16 @@ export class Journal extends Context.Service<Journal, {
 
       const isolate = Effect.fnUntraced(function*(items: ReadonlyArray<Item>) {
         for (const item of items) {
-          yield* persist([item]).pipe(
+          const record = (written: Item) => Effect.flatMap(persist([written]), (result) => conclude([written], result))
+          yield* record(item).pipe(
             Effect.catch((error) =>
               Effect.andThen(
                 Effect.logWarning("the database refused a value", error.message).pipe(
                   Effect.annotateLogs(annotations(item.attempt))
                 ),
-                persist([storable(item, error)])
+                record(storable(item, error))
               )
             ),
-            Effect.flatMap((result) => conclude([item], result)),
             Effect.catch(() => postpone(item))
           )
         }
