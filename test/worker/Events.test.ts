@@ -103,6 +103,54 @@ describe("events", () => {
       assert.deepStrictEqual(stored, { deltas: count, ordered: true })
     }).pipe(Harness.onDatabase), 40_000)
 
+  it.live("that come after the handler has ended are not stored", () =>
+    Effect.gen(function*() {
+      class Chatty extends Task.make("chatty", { event: TaskEvent.TextDelta }) {}
+      class Group extends TaskGroup.make(Chatty) {}
+      const sql = yield* PgClient.PgClient
+      yield* Harness.launch(
+        Group,
+        Group.toLayer({
+          chatty: (_, { emit }) =>
+            Effect.andThen(emit(delta("a")), Effect.yieldNow).pipe(
+              Effect.repeat({ times: 50 }),
+              Effect.forkDetach,
+              Effect.andThen(Effect.yieldNow)
+            )
+        }),
+        { concurrency: 10 }
+      )
+      yield* sql`insert into spindle.tasks (type) select 'chatty' from generate_series(1, 100)`
+      yield* Harness.awaitAllOver
+      yield* Harness.assertContract
+      const [done] = yield* sql<{ readonly count: number }>`
+        select count(*)::int as count from spindle.task_events where type = 'done'`
+      assert.strictEqual(done!.count, 100)
+    }).pipe(Harness.onDatabase))
+
+  it.live("of a claim that is lost wait for nothing", () =>
+    Effect.gen(function*() {
+      const { url } = yield* TestDatabase
+      const { hostname, port } = new URL(Redacted.value(url))
+      const proxy = yield* FaultProxy.make({ host: hostname, port: Number(port) })
+      const script = Harness.script()
+      yield* Harness.launch(Harness.Tasks, script.handlers, { lease: "1 second" }, { url: proxy.url(url) })
+      const ids = yield* Harness.insertMany("scripted", 2)
+      const [flooding, careful] = yield* Effect.forEach(ids, script.next)
+      yield* proxy.blackhole(true)
+      yield* flooding!.proceed(Effect.forever(flooding!.execution.emit(delta("flood"))))
+      yield* careful!.proceed(Effect.onInterrupt(Effect.never, () => careful!.execution.emit(delta("farewell"))))
+      yield* Deferred.await(flooding!.ended)
+      yield* Deferred.await(careful!.ended)
+      yield* proxy.blackhole(false)
+      for (const id of ids) {
+        const again = yield* script.next(id)
+        yield* again.proceed(Effect.succeed(1))
+      }
+      yield* Harness.awaitAllOver
+      yield* Harness.assertContract
+    }).pipe(Harness.onDatabase), 40_000)
+
   it.live("that do not fit their schema, or are too large, are defects of the handler", () =>
     Effect.gen(function*() {
       const script = Harness.script()

@@ -270,6 +270,41 @@ describe("what the database cannot store", () => {
       assert.deepInclude((yield* Harness.awaitOver(failing)).error, { data: { _tag: "Refused", why: "\uFFFD" } })
     }).pipe(Harness.onDatabase))
 
+  it.live("because its owner forbids it concerns its task alone, and is marked", () =>
+    Effect.gen(function*() {
+      const sql = yield* PgClient.PgClient
+      yield* sql`alter table spindle.tasks add check (result is null or result <> '"forbidden"')`
+      yield* sql`alter table spindle.task_events add check (type <> 'text_delta' or data ->> 'text' <> 'unspeakable')`
+      const script = Harness.script()
+      const { stats } = yield* Harness.launch(Harness.Tasks, script.handlers, { concurrency: 20 })
+      const ids = yield* Harness.insertMany("scripted", 10)
+      const attempts = yield* Effect.forEach(ids, script.next)
+      // in one write, as far as that can be arranged
+      yield* Effect.forEach(attempts, ({ execution, proceed }, index) =>
+        proceed(Effect.as(
+          execution.emit({ _tag: "text_delta", text: index === 3 ? "unspeakable" : "said" }),
+          index === 7 ? "forbidden" : "fine"
+        )), { discard: true })
+      for (const [index, id] of ids.entries()) {
+        const row = yield* Harness.awaitOver(id)
+        const [delta] = yield* Harness.eventsOf(id)
+        assert.deepInclude(row, {
+          status: index === 7 ? "failed" : "completed",
+          result: index === 7 ? null : "fine",
+          attempts: 1
+        })
+        assert.deepStrictEqual(
+          delta!.data,
+          index === 3 ? { sanitized: true, json: "{\"text\":\"unspeakable\"}" } : { text: "said" }
+        )
+        assert.deepStrictEqual(yield* closing(id), ["text_delta", index === 7 ? "error" : "done"])
+      }
+      const { error } = yield* Harness.rowOf(ids[7]!)
+      assert.deepInclude(error, { kind: "defect", tag: "Unstorable" })
+      assert.match(error.message, /violates check constraint/)
+      assert.deepInclude((yield* stats.snapshot).counters, { completed: 9, failed: 1 })
+    }).pipe(Harness.onDatabase))
+
   it.live("such as a result of 10,000 levels fails its task alone", () =>
     Effect.gen(function*() {
       class Deep extends Task.make("deep", { success: Schema.Any, event: TaskEvent.TextDelta }) {}
