@@ -144,6 +144,25 @@ describe("a write whose reply never arrives", () => {
     }).pipe(Harness.onDatabase))
 })
 
+describe("a look for cancelled tasks whose reply never arrives", () => {
+  it.live("is given up, and the next one finds them", () =>
+    Effect.gen(function*() {
+      const { proxy, script } = yield* proxied({ lease: "10 seconds", notifications: "off" })
+      // the text of a statement is sent when a connection first prepares it
+      const lost = yield* proxy.dropNextReply(
+        (request) => request.includes("status = 'cancelled' and locked_by"),
+        "hang"
+      )
+      const id = yield* Harness.insert("scripted")
+      const { ended, proceed } = yield* script.next(id)
+      yield* proceed(Effect.never)
+      yield* Deferred.await(lost)
+      yield* Harness.cancel(id)
+      yield* Deferred.await(ended)
+      assert.deepInclude(yield* Harness.awaitOver(id), { status: "cancelled", epoch: 1n })
+    }).pipe(Harness.onDatabase), 40_000)
+})
+
 describe("a listening connection that dies in silence", () => {
   it.live("costs no more than the poll interval", () =>
     Effect.gen(function*() {
