@@ -77,7 +77,7 @@ export const transaction = <A, E, R>(
   Effect.catchCause(sql.withTransaction(effect), (cause): Effect.Effect<never, E | SqlError.SqlError> => {
     if (Cause.hasInterrupts(cause)) return Effect.failCause(cause)
     const defects = cause.reasons.filter(Cause.isDieReason).map(({ defect }) => defect)
-    const [lost] = defects.filter(SqlError.isSqlError)
+    const lost = defects.find(SqlError.isSqlError)
     return lost !== undefined && defects.every(SqlError.isSqlError) ? Effect.fail(lost) : Effect.failCause(cause)
   })
 

@@ -108,7 +108,7 @@ export class Stats extends Context.Service<Stats, {
             attempt,
             startedAt: DateTime.makeUnsafe(since)
           })),
-          recent: [...recent.slice(0, next).reverse(), ...recent.slice(next).reverse()].map((
+          recent: [...recent.slice(next), ...recent.slice(0, next)].toReversed().map((
             { at, error, millis, status, task }
           ) => ({
             task,

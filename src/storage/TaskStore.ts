@@ -214,6 +214,7 @@ const decodeClaim = (rows: ReadonlyArray<ClaimRow>): Claimed => {
       createdAt: row.created_at
     })
   }
-  const last = tasks.sort(byTurn).at(-1)
-  return { tasks, nextDueMillis, cursor: rows[0]?.single && Number.isFinite(last?.runAt) ? last : undefined }
+  const inTurn = tasks.toSorted(byTurn)
+  const last = inTurn.at(-1)
+  return { tasks: inTurn, nextDueMillis, cursor: rows[0]?.single && Number.isFinite(last?.runAt) ? last : undefined }
 }

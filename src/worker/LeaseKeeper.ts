@@ -47,7 +47,7 @@ export class LeaseKeeper extends Context.Service<LeaseKeeper, {
         if (Option.isNone(answer)) return yield* Effect.logWarning("a heartbeat was not answered in time")
         renewedAt = sentAt
         const mine = new Set(answer.value.map(keyOf))
-        for (const attempt of [...supervisor.held()]) {
+        for (const attempt of supervisor.held()) {
           if (before.has(attempt.key) && !mine.has(attempt.key)) supervisor.interrupt(attempt.row, "lost")
         }
         const unknown = answer.value.filter((held) => !before.has(keyOf(held)))
