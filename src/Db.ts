@@ -93,7 +93,7 @@ export const patiently = <A, E, R>(
   patience: Duration.Input
 ): Effect.Effect<Option.Option<A>, E, R> =>
   Effect.uninterruptibleMask((restore) =>
-    Effect.flatMap(Effect.forkDetach(restore(effect)), (fiber) => {
+    Effect.flatMap(Effect.forkDetach(restore(effect), { startImmediately: true }), (fiber) => {
       const abandon = Effect.forkDetach(Fiber.interrupt(fiber))
       return restore(Effect.timeoutOption(Fiber.join(fiber), patience)).pipe(
         Effect.tap((result) => Option.isNone(result) ? abandon : Effect.void),

@@ -1,9 +1,14 @@
 /**
  * The product through its public API, with default settings but for the concurrency.
  */
-import { PgClient } from "@effect/sql-pg"
-import { Effect, Layer, ManagedRuntime, Redacted, References, Schema } from "effect"
-import { SqlClient } from "effect/sql"
+import * as PgClient from "@effect/sql-pg/PgClient"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as ManagedRuntime from "effect/ManagedRuntime"
+import * as Redacted from "effect/Redacted"
+import * as References from "effect/References"
+import * as Schema from "effect/Schema"
+import * as SqlClient from "effect/sql/SqlClient"
 import * as HandlerRegistry from "../../../src/HandlerRegistry.ts"
 import * as Migrations from "../../../src/storage/Migrations.ts"
 import * as Task from "../../../src/Task.ts"
