@@ -57,7 +57,7 @@ export const limits = {
 export class Backlog {
   /** Open while something waits to be written. */
   readonly filled = Latch.makeUnsafe()
-  /** Open while an outcome, or enough for a full statement, waits. */
+  /** Open while it is urgent. */
   readonly urgent = Latch.makeUnsafe()
   /** Open while events are accepted. */
   readonly room = Latch.makeUnsafe(true)
@@ -65,12 +65,9 @@ export class Backlog {
   private bytes = 0
   private outcomes = 0
 
-  get size(): number {
-    return this.items.length
-  }
-
-  get all(): ReadonlyArray<Item> {
-    return this.items
+  /** Whether an outcome, or enough for a full statement, waits. */
+  get isUrgent(): boolean {
+    return this.outcomes > 0 || this.items.length >= limits.eventsPerWrite || this.bytes >= limits.bytesPerWrite
   }
 
   push(item: Item): void {
@@ -105,10 +102,7 @@ export class Backlog {
 
   private signal(): void {
     set(this.filled, this.items.length > 0)
-    set(
-      this.urgent,
-      this.outcomes > 0 || this.items.length >= limits.eventsPerWrite || this.bytes >= limits.bytesPerWrite
-    )
+    set(this.urgent, this.isUrgent)
     // Callers that wait are let in when half of it is free, not one by one.
     if (this.items.length >= limits.items || this.bytes >= limits.bytes) this.room.closeUnsafe()
     else if (this.items.length <= limits.items / 2 && this.bytes <= limits.bytes / 2) this.room.openUnsafe()

@@ -162,7 +162,7 @@ export class Journal extends Context.Service<Journal, {
       const turn = Effect.gen(function*() {
         yield* backlog.filled.await
         const waited = clock.currentTimeMillisUnsafe() - lastWriteAt
-        if (waited < windowMillis) {
+        if (waited < windowMillis && !backlog.isUrgent) {
           yield* Effect.timeoutOption(backlog.urgent.await, windowMillis - waited)
         }
         const items = backlog.take()
