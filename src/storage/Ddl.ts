@@ -21,13 +21,16 @@ export const bookkeeping = (schema: string): ReadonlyArray<string> => [
 ]
 
 /**
- * Whether that table is there.
+ * Whether that table is there. Read from the catalogs: a name that a session did not find before it waited for somebody
+ * else's migration, as with `to_regclass`, may stay unfound in its cache.
  *
  * @category bookkeeping
  * @since 0.1.0
  */
 export const hasBookkeeping = (schema: string): string =>
-  `select to_regclass(${Names.literal(`${Names.quote(schema)}.migrations`)}) is not null as present`
+  `select exists (
+  select from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+   where n.nspname = ${Names.literal(schema)} and c.relname = 'migrations') as present`
 
 /**
  * What it remembers.
