@@ -198,7 +198,7 @@ describe("sessions that are terminated one after the other", () => {
         }),
         { concurrency: 10, lease: "4 seconds" }
       )
-      const count = 10_000
+      const count = 5000
       yield* sql`insert into spindle.tasks (type, payload, max_attempts)
         select 'brief', jsonb_build_object('n', n), 1 from generate_series(1, ${count}::int) n`
       let terminated = 0

@@ -202,7 +202,7 @@ export const cancel = Effect.fnUntraced(function*(id: bigint) {
   return rows.length === 1
 })
 
-/** Repeats a query until what it brings satisfies the predicate, for some fifteen seconds. */
+/** Repeats a query until what it brings satisfies the predicate, for at least 25 seconds. */
 export const eventually = Effect.fnUntraced(function*<A, E, R>(
   what: string,
   query: Effect.Effect<A, E, R>,
@@ -210,7 +210,7 @@ export const eventually = Effect.fnUntraced(function*<A, E, R>(
 ) {
   let value = yield* query
   for (let tries = 0; !predicate(value); tries++) {
-    if (tries === 600) return yield* Effect.die(new Error(`${what} never came: ${show(value)}`))
+    if (tries === 1000) return yield* Effect.die(new Error(`${what} never came: ${show(value)}`))
     yield* Effect.sleep("25 millis")
     value = yield* query
   }
