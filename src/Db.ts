@@ -117,21 +117,41 @@ const planSettings = {
  * A worker's own few connections, to the same server and with the same credentials as the application's client, so that
  * busy handlers cannot hold up its heartbeats and outcomes.
  *
+ * A pooler that refuses settings of a session gets none, and no prepared statements either.
+ *
  * @category constructors
  * @since 0.1.0
  */
 export const controlPool = (
   client: SqlClient.SqlClient
 ): Effect.Effect<PgClient.PgClient, SqlError.SqlError, Scope.Scope> =>
+  Effect.catchIf(
+    reached(makePool(client, { startupParameters: { ...planSettings, ...limits } })),
+    (error) => sqlState(error) === "08P01",
+    () =>
+      Effect.andThen(
+        Effect.logWarning("a pooler refuses settings of a session: statements are planned anew each time"),
+        reached(makePool(client, { startupParameters: {}, prepare: false }))
+      )
+  )
+
+const limits = { statement_timeout: "10s", idle_in_transaction_session_timeout: "30s" }
+
+const reached = <E, R>(pool: Effect.Effect<PgClient.PgClient, E, R>) => Effect.tap(pool, (sql) => sql`select 1`)
+
+const makePool = (
+  client: SqlClient.SqlClient,
+  session: Pick<PgClient.PgClientConfig, "startupParameters" | "prepare">
+) =>
   PgClient.make({
     ...connection(client),
+    ...session,
     maxConnections: 5,
     minConnections: 1,
     idleTimeout: "60 seconds",
     multiplex: false,
     maxMessageSize: 64 * 1024 * 1024,
-    applicationName: "spindle",
-    startupParameters: { ...planSettings, statement_timeout: "10s", idle_in_transaction_session_timeout: "30s" }
+    applicationName: "spindle"
   }).pipe(Effect.provide(Reactivity.layer))
 
 /**
