@@ -29,6 +29,8 @@ export interface ClaimRequest {
   readonly queues: ReadonlyMap<string, number> | undefined
   /** Queues take turns, beginning after this one. */
   readonly afterQueue: string
+  /** Whether to lock candidates at once, because some of them were found locked by others. */
+  readonly greedy: boolean
 }
 
 /**
@@ -91,12 +93,15 @@ export const maxPayloadBytes = 16 * 1024 * 1024
  *   turn. `due` counts to the limit, so that no more levels are looked at than can be of use
  * - `taken`: locks exactly these, passing over what other workers lock, and re-reads them under the lock
  *
+ * What others have locked counts for the shares, and could keep a slot from everything else for as long as it is locked.
+ * Then `blocked` is returned, and a `greedy` claim locks the candidates themselves, more than it takes.
+ *
  * Returns one row without a task and with `nextDue` (ms) when there was not enough to take.
  *
  * @category statements
  * @since 0.1.0
  */
-export const statement = (s: string, columns: OptionalColumns, allQueues: boolean): string => `
+export const statement = (s: string, columns: OptionalColumns, allQueues: boolean, greedy: boolean): string => `
 with recursive served as (
   select * from unnest($3::text[], $4::bool[]) as served(type, quick)
 ), places as materialized (${
@@ -134,41 +139,46 @@ with recursive served as (
       select priority, due from walk where priority is not null
     ) walk
    where (select count(*) from places) > 1
-), shares as (
-  select type, queue, priority, count(*) as share from (
-    select type, queue, priority
+), chosen as materialized (
+    select type, queue, priority, ctid
       from (
         select ranked.*, count(*) filter (where not quick) over (order by turn, queue <= $7, queue) as slow
           from (
-            select levels.*, row_number() over (
+            select levels.*, candidate.ctid, row_number() over (
                      partition by levels.queue order by levels.priority desc, candidate.run_at, candidate.id) as turn
-              from levels cross join lateral (
-                select t.run_at, t.id from ${s}.tasks t
-                 where t.status = 'queued' and t.type = levels.type and t.queue = levels.queue
-                   and t.priority = levels.priority and t.run_at <= now()
-                 order by t.run_at, t.id limit $5 + $6) candidate
+              from levels cross join lateral (${
+  candidates(s, columns, "levels.type", "levels.queue", "levels.priority", "$5 + $6", greedy)
+}) candidate
              where levels.due > 0
           ) ranked
          where turn <= free + case when quick then $6 else 0 end
       ) counted
      where quick or slow <= $5
      order by turn, queue <= $7, queue limit $5 + $6
-  ) chosen
-   group by type, queue, priority
+), shares as (
+  select type, queue, priority, count(*) as share from chosen group by type, queue, priority
 ), taken as (
   (select locked.ctid
      from single cross join lateral (${priorities(s, "single")}
-     ) walk cross join lateral (${lock(s, columns, "single.type", "single.queue", "walk.priority", "$5 + $6")}) locked
+     ) walk cross join lateral (${
+  candidates(s, columns, "single.type", "single.queue", "walk.priority", "$5 + $6", true)
+}) locked
     limit (select free + case when quick then $6 else 0 end from single))
   union all
-  select locked.ctid
+  ${
+  greedy
+    ? "select ctid from chosen"
+    : `select locked.ctid
     from shares cross join lateral (${
-  lock(s, columns, "shares.type", "shares.queue", "shares.priority", "shares.share")
-}) locked
+      candidates(s, columns, "shares.type", "shares.queue", "shares.priority", "shares.share", true)
+    }) locked`
+}
 ), claimed as (${update(s, columns)})
-select claimed.*, exists (select from single) as single, null::float8 as next_due from claimed
+select claimed.*, exists (select from single) as single, null::bool as blocked, null::float8 as next_due from claimed
 union all
 select null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, false,
+  (select least(coalesce(sum(in_queue.due), 0), $5) from (select least(sum(due), max(free)) as due from levels group by queue) in_queue)
+    > (select count(*) from claimed),
   (select extract(epoch from min(due.run_at) - now())::float8 * 1000
      from places cross join lateral (${priorities(s, "places")}) walk cross join lateral (
        select t.run_at from ${s}.tasks t
@@ -198,7 +208,7 @@ with taken as (
           and higher.run_at <= now())
    order by t.run_at, t.id limit $8 for no key update skip locked
 ), claimed as (${update(s, columns)})
-select claimed.*, true as single, null::float8 as next_due from claimed`
+select claimed.*, true as single, null::bool as blocked, null::float8 as next_due from claimed`
 
 /**
  * @category statements
@@ -271,19 +281,20 @@ const priorities = (s: string, place: string) => `
        )
        select priority from walk where priority is not null`
 
-/** The first due tasks of a level that nobody else has locked. */
-const lock = (
+/** The first due tasks of a level; locked, they are those that nobody else has locked. */
+const candidates = (
   s: string,
   columns: OptionalColumns,
   type: string,
   queue: string,
   priority: string,
-  limit: string
+  limit: string,
+  locked: boolean
 ) => `
-      select t.ctid from ${s}.tasks t
+      select t.ctid, t.run_at, t.id from ${s}.tasks t
        where t.status = 'queued' and t.type = ${type} and t.queue = ${queue} and t.priority = ${priority}
          and t.run_at <= now()${unblocked(s, columns)}
-       order by t.run_at, t.id limit ${limit} for no key update skip locked`
+       order by t.run_at, t.id limit ${limit}${locked ? " for no key update skip locked" : ""}`
 
 /**
  * @category statements

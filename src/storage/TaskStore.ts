@@ -41,6 +41,8 @@ export interface Claimed {
   readonly nextDueMillis: number | undefined
   /** Where to go on, when all of it came from the only place that had something. */
   readonly cursor: Claim.Cursor | undefined
+  /** Whether more is due, but others have locked it. */
+  readonly blocked: boolean
 }
 
 /**
@@ -112,8 +114,12 @@ export class TaskStore extends Context.Service<TaskStore, {
           onSome: Effect.succeed
         })
       )
-    const claimAll = Claim.statement(s, columns, true)
-    const claimListed = Claim.statement(s, columns, false)
+    const claims = (allQueues: boolean) => ({
+      modest: Claim.statement(s, columns, allQueues, false),
+      greedy: Claim.statement(s, columns, allQueues, true)
+    })
+    const claimAll = claims(true)
+    const claimListed = claims(false)
     const further = Claim.further(s, columns)
     const write = Write.statement(s, schema, columns)
     const renew = Hold.renew(s)
@@ -128,7 +134,7 @@ export class TaskStore extends Context.Service<TaskStore, {
         Effect.map(
           run<ClaimRow>(
             "claim tasks",
-            request.queues === undefined ? claimAll : claimListed,
+            (request.queues === undefined ? claimAll : claimListed)[request.greedy ? "greedy" : "modest"],
             Claim.parameters(request)
           ),
           decodeClaim
@@ -140,12 +146,16 @@ export class TaskStore extends Context.Service<TaskStore, {
         ),
       write: (workerId, events, outcomes) =>
         Effect.map(
-          run<{ readonly accepted: ReadonlyArray<bigint> | null; readonly cancelled: ReadonlyArray<bigint> | null }>(
+          run<{ readonly [Key in keyof Write.Written]: ReadonlyArray<bigint> | null }>(
             "write events and outcomes",
             write,
             Write.parameters(workerId, events, outcomes)
           ),
-          ([row]) => ({ accepted: row?.accepted ?? [], cancelled: row?.cancelled ?? [] })
+          ([row]) => ({
+            accepted: row?.accepted ?? [],
+            cancelled: row?.cancelled ?? [],
+            overruled: row?.overruled ?? []
+          })
         ),
       inspect: (ids) => ask("read tasks", inspect, [Parameters.int8(ids)]),
       renew: (workerId, leaseMillis) => run("renew leases", renew, [workerId, PgTypes.int8(BigInt(leaseMillis))]),
@@ -182,6 +192,7 @@ interface ClaimRow {
   readonly tag: string | null
   readonly user_id: string | null
   readonly single: boolean
+  readonly blocked: boolean | null
   readonly next_due: number | null
 }
 
@@ -192,9 +203,11 @@ const byTurn = (a: Claim.ClaimedRow, b: Claim.ClaimedRow) =>
 const decodeClaim = (rows: ReadonlyArray<ClaimRow>): Claimed => {
   const tasks: Array<Claim.ClaimedRow> = []
   let nextDueMillis: number | undefined
+  let blocked = false
   for (const row of rows) {
     if (row.id === null) {
       nextDueMillis = row.next_due ?? undefined
+      blocked = row.blocked ?? false
       continue
     }
     tasks.push({
@@ -216,5 +229,10 @@ const decodeClaim = (rows: ReadonlyArray<ClaimRow>): Claimed => {
   }
   const inTurn = tasks.toSorted(byTurn)
   const last = inTurn.at(-1)
-  return { tasks: inTurn, nextDueMillis, cursor: rows[0]?.single && Number.isFinite(last?.runAt) ? last : undefined }
+  return {
+    tasks: inTurn,
+    nextDueMillis,
+    blocked,
+    cursor: rows[0]?.single && Number.isFinite(last?.runAt) ? last : undefined
+  }
 }

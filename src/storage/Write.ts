@@ -48,8 +48,9 @@ export interface OutcomeEntry {
 }
 
 /**
- * What became of a write: the outcomes that were accepted, and which of them found the task cancelled. An outcome in
- * neither list found its row locked by somebody else, or no longer its own.
+ * What became of a write: the claims that ended by it, which of them found the task cancelled, and which another status
+ * that somebody else had written. An outcome that is not in `accepted` found its row locked by somebody else, or no
+ * longer its own.
  *
  * @category models
  * @since 0.1.0
@@ -57,6 +58,7 @@ export interface OutcomeEntry {
 export interface Written {
   readonly accepted: ReadonlyArray<bigint>
   readonly cancelled: ReadonlyArray<bigint>
+  readonly overruled: ReadonlyArray<bigint>
 }
 
 // PostgreSQL takes a notification of less than 8,000 bytes.
@@ -64,8 +66,8 @@ const notificationBytes = 7999
 
 /**
  * `held` takes the rows that are still this worker's under their epoch, in id order, and passes over those that somebody
- * else's open transaction locks: nobody waits here. `settled` keeps `cancelled` where it finds it, and the closing event
- * follows the status that was returned, so that the canceller, the row and the stream always agree.
+ * else's open transaction locks: nobody waits here. `settled` keeps `cancelled`, or whatever else somebody wrote there, and
+ * the closing event follows the status that stays, so that the canceller, the row and the stream always agree.
  *
  * Events of a claim that this worker has lost are not stored. Repeating the statement changes nothing.
  * Rows are looked up one by one from the values given: a plan that began with the rows would walk all that are locked.
@@ -83,27 +85,26 @@ with said as (
       on conflict do nothing
   returning task_id
 ), held as materialized (
-  select outcome.*
+  select outcome.*, mine.found
     from (
       select * from unnest($7::bigint[], $8::bigint[], $9::text[], $10::text[], $11::text[], $12::float8[], $13::int[],
                            $14::text[], $15::int[], $16::text[], $17::bool[])
         as given(id, epoch, status, result, error, delay, refund, closing, seq, data, announce)
        order by id
     ) outcome cross join lateral (
-      select from ${s}.tasks t
+      select t.status as found from ${s}.tasks t
        where t.id = outcome.id and t.epoch = outcome.epoch and t.locked_by = $1
-         and t.status in ('processing', 'cancelled')
          for no key update skip locked
     ) mine
 ), settled as (
   update ${s}.tasks t
-     set status = case when t.status = 'cancelled' then t.status else held.status end,
-         result = case when t.status = 'cancelled' then null else held.result::jsonb end,
-         error = case when t.status = 'cancelled' then null else held.error::jsonb end,
-         attempts = case when t.status = 'cancelled' then t.attempts else t.attempts - held.refund end,
-         run_at = case when t.status = 'cancelled' then t.run_at
-                       else coalesce(now() + held.delay * interval '1 millisecond', t.run_at) end,
-         finished_at = case when t.status <> 'cancelled' and held.status = 'queued' then null
+     set status = case when found = 'processing' then held.status else found end,
+         result = case when found = 'processing' then held.result::jsonb else t.result end,
+         error = case when found = 'processing' then held.error::jsonb else t.error end,
+         attempts = case when found = 'processing' then t.attempts - held.refund else t.attempts end,
+         run_at = case when found = 'processing' and held.delay is not null
+                       then now() + held.delay * interval '1 millisecond' else t.run_at end,
+         finished_at = case when found = 'queued' or found = 'processing' and held.status = 'queued' then null
                             else coalesce(t.finished_at, now()) end,
          locked_by = null, lease_expires_at = null
     from held
@@ -111,19 +112,27 @@ with said as (
   returning t.id, t.epoch, t.status, t.queue, t.started_at, t.run_at, ${
   columns.uniqueKey ? "t.unique_key" : "null::text as unique_key"
 },
-    held.closing, held.seq, held.data, held.announce, held.delay
+    t.error, held.found, held.closing, held.seq, held.data, held.announce, held.delay
 ), closed as (
   insert into ${s}.task_events (task_id, epoch, seq, type, data)
-  select id, epoch, seq, case when status = 'cancelled' then status else closing end,
+  select id, epoch, seq,
+         case found when 'processing' then closing when 'completed' then 'done' when 'failed' then 'error'
+                    when 'queued' then 'released' else found end,
          jsonb_build_object('startedAt', started_at, 'worker', $1::text)
-           || case when status = 'cancelled' then '{}' else data::jsonb end
-           || case when status = 'queued' and delay is not null then jsonb_build_object('runAt', run_at) else '{}' end
+           || case found when 'processing' then data::jsonb
+                         when 'failed' then coalesce(error, '{"kind": "failure", "tag": "Unknown", "message": ""}')
+                                              || '{"willRetry": false}'
+                         when 'queued' then '{"reason": "lease_expired"}'
+                         else '{}' end
+           || case when found = 'processing' and delay is not null
+                then jsonb_build_object('runAt', run_at) else '{}' end
     from settled
-   where status = 'cancelled' or announce
+   where found <> 'processing' or announce
       on conflict do nothing
 )
 select (select array_agg(id) from settled) as accepted,
-       (select array_agg(id) from settled where status = 'cancelled') as cancelled,
+       (select array_agg(id) from settled where found = 'cancelled') as cancelled,
+       (select array_agg(id) from settled where found not in ('processing', 'cancelled')) as overruled,
        (select pg_notify(${Names.literal(Names.channel(schema, "task_events"))},
                  case when length(ids) <= ${notificationBytes} then ids else '*' end)
           from (select string_agg(id::text, ',') as ids

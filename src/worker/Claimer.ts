@@ -56,6 +56,7 @@ export class Claimer extends Context.Service<Claimer, {
       const settled = Latch.makeUnsafe(true)
       let stopping = false
       let afterQueue = ""
+      let greedy = false
       let cursor: Cursor | undefined
       let lookAgainAt = 0
 
@@ -85,7 +86,8 @@ export class Claimer extends Context.Service<Claimer, {
           slots,
           ahead,
           queues,
-          afterQueue
+          afterQueue,
+          greedy
         }))
 
       const limitFor = ({ queue, type }: Cursor, { ahead, queues, slots }: Demand) =>
@@ -115,6 +117,9 @@ export class Claimer extends Context.Service<Claimer, {
         }
         const claimed = yield* anywhere(demand)
         const wanted = demand.slots > 0 ? demand.slots : demand.ahead
+        const again = !greedy && Option.isSome(claimed) && claimed.value.blocked
+        greedy = again
+        if (again) return
         if (Option.isNone(claimed) || claimed.value.tasks.length < wanted) {
           cursor = undefined
           if (Option.isSome(claimed)) yield* wait(demand, claimed.value)

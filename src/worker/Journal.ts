@@ -109,10 +109,12 @@ export class Journal extends Context.Service<Journal, {
       const conclude = Effect.fnUntraced(function*(items: ReadonlyArray<Item>, result: Written) {
         const accepted = new Set(result.accepted)
         const cancelled = new Set(result.cancelled)
+        const overruled = new Set(result.overruled)
         const open: Array<Item> = []
         for (const item of items) {
           if (item.outcome === undefined) finish(item, "accepted")
           else if (!accepted.has(item.outcome.taskId)) open.push(item)
+          else if (overruled.has(item.outcome.taskId)) finish(item, "stale")
           else finish(item, cancelled.has(item.outcome.taskId) ? "cancelled" : "accepted")
         }
         if (open.length > 0) yield* examine(open)

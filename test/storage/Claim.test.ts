@@ -14,6 +14,7 @@ const request = (given: Partial<Claim.ClaimRequest>): Claim.ClaimRequest => ({
   ahead: 0,
   queues: undefined,
   afterQueue: "",
+  greedy: false,
   ...given
 })
 
@@ -208,6 +209,26 @@ layer(Harness.database, { excludeTestServices: true })("claim", (it) => {
       assert.deepStrictEqual(yield* claim({ types: ["locked"] }), [...ids.slice(0, 5), ...ids.slice(8)])
     }))
 
+  it.effect("says when others have locked what it wanted, and then takes what they have not", () =>
+    Effect.gen(function*() {
+      const store = yield* Harness.makeStore
+      const sql = yield* PgClient.PgClient
+      const locked = yield* insert("blocked:a", { priority: 2 })
+      const free = yield* insert("blocked:b", { priority: 1 })
+      const ask = { types: ["blocked:a", "blocked:b"], slots: 1 }
+      yield* Db.transaction(
+        sql,
+        Effect.gen(function*() {
+          yield* sql`select from spindle.tasks where id = ${locked} for no key update`
+          const modest = yield* store.claim(request(ask))
+          assert.deepStrictEqual([modest.tasks.length, modest.blocked], [0, true])
+          const greedy = yield* store.claim(request({ ...ask, greedy: true }))
+          assert.deepStrictEqual(greedy.tasks.map(({ id }) => id), [free])
+          assert.isFalse((yield* store.claim(request({ types: ["nothing"] }))).blocked)
+        })
+      )
+    }))
+
   it.effect("by two workers at once gives every task to one of them", () =>
     Effect.gen(function*() {
       const claim = yield* claimer
@@ -278,7 +299,7 @@ const pages = Effect.fnUntraced(function*(types: ReadonlyArray<string>) {
   const measured = yield* Effect.flip(Db.transaction(
     sql,
     Effect.gen(function*() {
-      yield* sql.unsafe(`prepare claim as ${Claim.statement("spindle", columns, true)}`)
+      yield* sql.unsafe(`prepare claim as ${Claim.statement("spindle", columns, true, false)}`)
       const list = types.map((type) => `'${type}'`).join()
       const [row] = yield* sql.unsafe<Explained>(`
         explain (analyze, buffers, format json)

@@ -50,7 +50,7 @@ const emptyStore = Effect.gen(function*() {
   return yield* Harness.makeStore
 })
 
-const none = { accepted: [], cancelled: [] }
+const none = { accepted: [], cancelled: [], overruled: [] }
 
 layer(Harness.database, { excludeTestServices: true })("write", (it) => {
   it.effect("stores events, then the outcome with what closes the claim", () =>
@@ -61,7 +61,7 @@ layer(Harness.database, { excludeTestServices: true })("write", (it) => {
         yield* store.write("worker", [event(id), event(id, { seq: 2, type: "more" })], [
           outcome(id, { result: "{\"a\": [2]}", closingSeq: 3, closingData: "{\"x\": 1}" })
         ]),
-        { accepted: [id], cancelled: [] }
+        { accepted: [id], cancelled: [], overruled: [] }
       )
       const row = yield* Harness.rowOf(id)
       assert.deepInclude(row, { status: "completed", result: { a: [2] }, attempts: 1, locked_by: null })
@@ -128,6 +128,23 @@ layer(Harness.database, { excludeTestServices: true })("write", (it) => {
       for (const id of ids) assert.isEmpty(yield* typesOf(id))
     }))
 
+  for (const [status, closing] of [["completed", "done"], ["failed", "error"], ["queued", "released"]] as const) {
+    it.effect(`lets go of a task that somebody else has set to ${status}`, () =>
+      Effect.gen(function*() {
+        const store = yield* emptyStore
+        const sql = yield* PgClient.PgClient
+        const id = yield* held()
+        yield* sql`update spindle.tasks set status = ${status} where id = ${id}`
+        assert.deepStrictEqual(yield* store.write("worker", [], [outcome(id, { closingSeq: 1 })]), {
+          accepted: [id],
+          cancelled: [],
+          overruled: [id]
+        })
+        assert.deepInclude(yield* Harness.rowOf(id), { status, locked_by: null, result: null })
+        assert.deepStrictEqual(yield* typesOf(id), [closing])
+      }))
+  }
+
   for (
     const [name, given] of Object.entries<Partial<OutcomeEntry>>({
       completion: {},
@@ -146,7 +163,8 @@ layer(Harness.database, { excludeTestServices: true })("write", (it) => {
         assert.deepInclude(cancelled, { status: "cancelled", locked_by: "worker" })
         assert.deepStrictEqual(yield* store.write("worker", [event(id)], [outcome(id, { ...given, closingSeq: 2 })]), {
           accepted: [id],
-          cancelled: [id]
+          cancelled: [id],
+          overruled: []
         })
         const row = yield* Harness.rowOf(id)
         assert.deepInclude(row, {
@@ -202,13 +220,15 @@ layer(Harness.database, { excludeTestServices: true })("write", (it) => {
           yield* sql`update spindle.tasks set status = 'cancelled' where id = ${locked}`
           assert.deepStrictEqual(yield* store.write("worker", [], [outcome(locked), outcome(free)]), {
             accepted: [free],
-            cancelled: []
+            cancelled: [],
+            overruled: []
           })
         })
       )
       assert.deepStrictEqual(yield* store.write("worker", [], [outcome(locked)]), {
         accepted: [locked],
-        cancelled: [locked]
+        cancelled: [locked],
+        overruled: []
       })
       yield* Harness.assertContract
     }))
