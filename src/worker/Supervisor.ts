@@ -130,9 +130,9 @@ export class Supervisor extends Context.Service<Supervisor, {
           runningByQueue.set(queue, runningByQueue.get(queue)! - 1)
           quick.record(type, now - attempt.startedAt, now)
           settle(attempt, outcome, entry.declaresEvents, now - attempt.startedAt)
-          freed.openUnsafe()
-          if (running.size === 0) idle.openUnsafe()
+          hasFreed = true
           startWaiting()
+          if (running.size === 0) idle.openUnsafe()
         }
 
         const start = (attempt: Attempt) => {
@@ -167,19 +167,25 @@ export class Supervisor extends Context.Service<Supervisor, {
           )
         }
 
-        // A handler that ends at once ends inside `start`, and would start the next one ever deeper in the stack.
+        // A handler that ends at once ends inside `start`: the loop goes on with the slot it left. Opening a latch runs
+        // those who wait for it there and then, hence only when all is in order again.
         let starting = false
+        let hasFreed = false
         const startWaiting = () => {
           if (starting) return
           starting = true
-          const left: Array<Attempt> = []
-          // What ends in `start` leaves its slot to the next; what waits for a slot of its queue stays in order.
-          for (const attempt of waiting) {
-            if (running.size < concurrency && freeIn(attempt.row.queue) > 0) start(attempt)
-            else left.push(attempt)
+          for (let i = 0; i < waiting.length && running.size < concurrency;) {
+            const attempt = waiting[i]!
+            if (freeIn(attempt.row.queue) <= 0) i++
+            else {
+              waiting.splice(i, 1)
+              start(attempt)
+            }
           }
-          waiting = left
           starting = false
+          if (!hasFreed) return
+          hasFreed = false
+          freed.openUnsafe()
         }
 
         const putBack = (attempt: Attempt, reason: "cancelled" | "shutdown" | "lost") => {
