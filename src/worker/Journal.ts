@@ -163,6 +163,8 @@ export class Journal extends Context.Service<Journal, {
 
       const turn = Effect.gen(function*() {
         yield* backlog.filled.await
+        // Whoever filled it may be in the middle of a burst of quick tasks: theirs goes along.
+        yield* Effect.yieldNow
         const waited = clock.currentTimeMillisUnsafe() - lastWriteAt
         if (waited < windowMillis && !backlog.isUrgent) {
           yield* Effect.timeoutOption(backlog.urgent.await, windowMillis - waited)
