@@ -7,14 +7,8 @@ import { HandlerRegistry, Task, TaskEvent, TaskGroup, TaskQueue, Worker } from "
 
 // tasks.ts
 
-export class ModelBusy extends Schema.TaggedError<ModelBusy>()("ModelBusy", {
-  message: Schema.String,
-  seconds: Schema.Int
-}) {}
-
-export class PromptRefused extends Schema.TaggedError<PromptRefused>()("PromptRefused", {
-  message: Schema.String
-}) {}
+export class ModelBusy extends Schema.TaggedError<ModelBusy>()("ModelBusy", { seconds: Schema.Int }) {}
+export class PromptRefused extends Schema.TaggedError<PromptRefused>()("PromptRefused", { reason: Schema.String }) {}
 
 export class Answer extends Task.make("chat:answer", {
   payload: { chatId: Schema.String, prompt: Schema.NonEmptyString },
