@@ -28,7 +28,7 @@ export const command = Command.make("check", {}, () =>
     const { stdout } = yield* Process
     const { address } = yield* Database.Database
     const schema = yield* Db.Schema
-    const { advice, missing } = yield* Contract.check(yield* SqlClient.SqlClient, schema)
+    const { advice, migrated, missing } = yield* Contract.check(yield* SqlClient.SqlClient, schema)
     const statements = (ddl: ReadonlyArray<string>) => ddl.map((statement) => `${statement};\n`).join("")
     if (missing.length === 0) {
       yield* stdout(`-- A worker can start on the schema ${schema} of ${address}.\n`)
@@ -45,7 +45,7 @@ export const command = Command.make("check", {}, () =>
     for (const role of roles) {
       yield* stdout(
         `\n-- What a ${role} needs, here for a role spindle_${role}:\n${
-          statements(Ddl.grants(schema, role, `spindle_${role}`))
+          statements(Ddl.grants(schema, role, `spindle_${role}`, migrated || missing.length > 0))
         }`
       )
     }

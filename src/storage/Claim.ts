@@ -80,6 +80,9 @@ export interface Cursor {
  */
 export const maxPayloadBytes = 16 * 1024 * 1024
 
+// Twice what the table takes. A larger one, of a table without that limit, is left behind.
+const maxMetadataBytes = 2 * 1024 * 1024
+
 /**
  * Walks the claim index (type, queue, priority, run_at, id) from one distinct (type, queue, priority) to the next
  * instead of scanning it, so that nothing it does not take costs it anything: not other types or queues, not finished
@@ -241,7 +244,10 @@ const update = (s: string, columns: OptionalColumns) => `
       then t.payload end as payload,
     pg_column_size(t.payload) >= 8192 and octet_length(t.payload::text) > ${maxPayloadBytes} as oversized,
     ${
-  columns.metadata ? "case when pg_column_size(t.metadata) < 65536 then t.metadata end" : "null::jsonb"
+  columns.metadata
+    ? `case when pg_column_size(t.metadata) < 8192 or octet_length(t.metadata::text) <= ${maxMetadataBytes}
+      then t.metadata end`
+    : "null::jsonb"
 } as metadata,
     ${columns.timeout ? "t.timeout_ms" : "null::int"} as timeout_ms,
     ${columns.tag ? "t.tag" : "null::text"} as tag,

@@ -6,7 +6,6 @@
 import * as Effect from "effect/Effect"
 import type * as SqlClient from "effect/sql/SqlClient"
 import * as Ddl from "./Ddl.ts"
-import * as Names from "./Names.ts"
 import * as StorageError from "./StorageError.ts"
 
 /**
@@ -37,35 +36,37 @@ export interface Report {
   readonly columns: OptionalColumns
   /** Whether cancelled tasks are closed by a trigger. */
   readonly closesCancelled: boolean
+  /** Whether our migrations have run here. */
+  readonly migrated: boolean
 }
 
 const required = {
   tasks: {
-    id: ["bigint"],
-    type: ["text"],
-    queue: ["text"],
-    status: ["text"],
-    priority: ["smallint"],
-    payload: ["jsonb"],
-    result: ["jsonb"],
-    error: ["jsonb"],
-    run_at: ["timestamp with time zone"],
-    attempts: ["integer"],
-    max_attempts: ["integer"],
-    epoch: ["bigint"],
-    locked_by: ["text"],
-    lease_expires_at: ["timestamp with time zone"],
-    created_at: ["timestamp with time zone"],
-    started_at: ["timestamp with time zone"],
-    finished_at: ["timestamp with time zone"]
+    id: "bigint",
+    type: "text",
+    queue: "text",
+    status: "text",
+    priority: "smallint",
+    payload: "jsonb",
+    result: "jsonb",
+    error: "jsonb",
+    run_at: "timestamp with time zone",
+    attempts: "integer",
+    max_attempts: "integer",
+    epoch: "bigint",
+    locked_by: "text",
+    lease_expires_at: "timestamp with time zone",
+    created_at: "timestamp with time zone",
+    started_at: "timestamp with time zone",
+    finished_at: "timestamp with time zone"
   },
   task_events: {
-    task_id: ["bigint"],
-    epoch: ["bigint"],
-    seq: ["integer"],
-    type: ["text"],
-    data: ["jsonb"],
-    created_at: ["timestamp with time zone"]
+    task_id: "bigint",
+    epoch: "bigint",
+    seq: "integer",
+    type: "text",
+    data: "jsonb",
+    created_at: "timestamp with time zone"
   }
 } as const
 
@@ -77,11 +78,6 @@ const optional: { readonly [Key in keyof OptionalColumns]: readonly [column: str
   metadata: ["metadata", "jsonb"]
 }
 
-const privileges = {
-  tasks: ["select", "update"],
-  task_events: ["select", "insert"]
-} as const
-
 /**
  * Compares the database with what a worker needs. Reads the catalogs only.
  *
@@ -89,66 +85,103 @@ const privileges = {
  * @since 0.1.0
  */
 export const check = Effect.fnUntraced(function*(sql: SqlClient.SqlClient, schema: string) {
-  const found = yield* sql.unsafe<{ readonly table: string; readonly column: string; readonly type: string }>(
-    `select c.relname as "table", a.attname as "column", format_type(a.atttypid, null) as type
+  const columns = yield* sql.unsafe<Column>(
+    `select c.relname as "table", c.relkind::text as kind, a.attname as "column", format_type(a.atttypid, null) as type
   from pg_class c
   join pg_namespace n on n.oid = c.relnamespace
   join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
- where n.nspname = $1 and c.relkind in ('r', 'p', 'v') and c.relname in ('tasks', 'task_events')`,
+ where n.nspname = $1 and c.relkind in ('r', 'p', 'v', 'm', 'f') and c.relname in ('tasks', 'task_events')`,
     [schema]
   )
-  const types = new Map(found.map(({ column, table, type }) => [`${table}.${column}`, type]))
-  const tables = new Set(found.map(({ table }) => table))
-  const missing: Array<string> = []
-  const [namespace] = yield* sql.unsafe<{ readonly usage: boolean | null }>(
-    "select has_schema_privilege((select oid from pg_namespace where nspname = $1), 'usage') as usage",
+  const [rights] = yield* sql.unsafe<
+    { readonly usage: boolean | null; readonly lacking: ReadonlyArray<string> | null }
+  >(
+    `select has_schema_privilege(n.oid, 'usage') as usage,
+       (select array_agg(needed.right || ' on ' || n.nspname || '.' || c.relname order by c.relname desc, needed.right)
+          from pg_class c
+          join (values ('tasks', 'select'), ('tasks', 'update'), ('task_events', 'select'), ('task_events', 'insert'))
+            as needed(relation, "right") on needed.relation = c.relname
+         where c.relnamespace = n.oid and not has_table_privilege(c.oid, needed.right)) as lacking
+  from pg_namespace n where n.nspname = $1`,
     [schema]
   )
-  if (namespace?.usage == null) missing.push(`schema ${schema}`)
-  else if (!namespace.usage) missing.push(`usage on schema ${schema}`)
-  for (const [table, columns] of Object.entries(required)) {
-    const name = `${schema}.${table}`
-    if (!tables.has(table)) {
-      if (namespace?.usage) missing.push(`table ${name}`)
-      continue
-    }
-    for (const [column, [type]] of Object.entries(columns)) {
-      const actual = types.get(`${table}.${column}`)
-      if (actual === undefined) missing.push(`column ${name}.${column} (${type})`)
-      else if (actual !== type) missing.push(`column ${name}.${column} is ${actual}, it must be ${type}`)
-    }
-    if (!namespace?.usage) continue
-    for (const privilege of privileges[table as keyof typeof privileges]) {
-      const [grant] = yield* sql.unsafe<{ readonly granted: boolean }>(
-        "select has_table_privilege(to_regclass($1), $2) as granted",
-        [`${Names.quote(schema)}.${Names.quote(table)}`, privilege]
-      )
-      if (!grant?.granted) missing.push(`${privilege} on ${name}`)
-    }
-  }
-  const present = yield* sql.unsafe<{ readonly name: string; readonly definition: string }>(
-    `select t.tgname as name, '' as definition from pg_trigger t
-  join pg_class c on c.oid = t.tgrelid join pg_namespace n on n.oid = c.relnamespace
- where n.nspname = $1 and c.relname = 'tasks' and t.tgenabled <> 'D'
-union all
-select indexname, indexdef from pg_indexes where schemaname = $1 and tablename = 'tasks'`,
+  const [own] = yield* sql.unsafe<Own>(
+    `select coalesce(array_agg(i.relname) filter (where i.relkind in ('i', 'I')), '{}') as indexes,
+       coalesce(bool_or(i.relname = 'migrations' and i.relkind = 'r'), false) as migrated,
+       exists (
+         select from pg_index x join pg_class t on t.oid = x.indrelid
+          where t.relnamespace = n.oid and t.relname = 'task_events' and x.indisunique and x.indpred is null
+            and (select array_agg(a.attname::text order by a.attname) from pg_attribute a
+                  where a.attrelid = t.oid and a.attnum = any(x.indkey)) = array['epoch', 'seq', 'task_id']) as keyed,
+       (select coalesce(array_agg(g.tgname), '{}') from pg_trigger g join pg_class t on t.oid = g.tgrelid
+         where t.relnamespace = n.oid and t.relname = 'tasks' and g.tgenabled <> 'D') as triggers
+  from pg_namespace n left join pg_class i on i.relnamespace = n.oid
+ where n.nspname = $1 group by n.oid`,
     [schema]
   )
-  const names = new Set(present.map(({ name }) => name))
+  const names = new Set([...own?.indexes ?? [], ...own?.triggers ?? []])
   const lacks = ([name]: readonly [string, unknown]) => !names.has(name)
-  const columns = Object.fromEntries(
-    Object.entries(optional).map(([key, [column, type]]) => [key, types.get(`tasks.${column}`) === type])
+  const has = (column: string, type: string) =>
+    columns.some((found) => found.table === "tasks" && found.column === column && found.type === type)
+  const optionalColumns = Object.fromEntries(
+    Object.entries(optional).map(([key, [column, type]]) => [key, has(column, type)])
   ) as unknown as OptionalColumns
+  const missing = rights === undefined
+    ? [`schema ${schema}`]
+    : [
+      ...rights.usage ? [] : [`usage on schema ${schema}`],
+      ...Object.keys(required).flatMap((table) => missingIn(schema, table as keyof typeof required, columns)),
+      ...rights.lacking ?? [],
+      ...own?.keyed || !columns.some(({ table }) => table === "task_events")
+        ? []
+        : [`a primary key or unique index on ${schema}.task_events (task_id, epoch, seq)`]
+    ]
   const report: Report = {
     missing,
     advice: [
       ...Object.entries(Ddl.indexes(schema)).filter(lacks).filter(([name]) =>
-        columns.uniqueKey || name !== "tasks_unique_key_idx"
+        optionalColumns.uniqueKey || name !== "tasks_unique_key_idx"
       ).map(([, { buys, ddl }]) => ({ buys, ddl: [ddl] })),
       ...Object.entries(Ddl.triggers(schema)).filter(lacks).map(([, { buys, ddl }]) => ({ buys, ddl }))
     ],
-    columns,
-    closesCancelled: names.has("tasks_cancel")
+    columns: optionalColumns,
+    closesCancelled: names.has("tasks_cancel"),
+    migrated: own?.migrated ?? false
   }
   return report
 }, StorageError.refine("read the catalogs"))
+
+interface Column {
+  readonly table: string
+  readonly kind: string
+  readonly column: string
+  readonly type: string
+}
+
+interface Own {
+  readonly indexes: ReadonlyArray<string>
+  readonly triggers: ReadonlyArray<string>
+  readonly migrated: boolean
+  readonly keyed: boolean
+}
+
+const missingIn = (
+  schema: string,
+  table: keyof typeof required,
+  columns: ReadonlyArray<Column>
+): ReadonlyArray<string> => {
+  const name = `${schema}.${table}`
+  const found = columns.filter((column) => column.table === table)
+  if (found.length === 0) return [`table ${name}`]
+  // Claims find rows by their place, which means nothing across partitions, and views have none.
+  if (table === "tasks" && found[0]!.kind !== "r") return [`${name} as an ordinary table, without partitions`]
+  return Object.entries(required[table]).flatMap(([column, type]) => {
+    const actual = found.find((one) => one.column === column)?.type
+    if (actual === type) return []
+    return [
+      actual === undefined
+        ? `column ${name}.${column} (${type})`
+        : `column ${name}.${column} is ${actual}, it must be ${type}`
+    ]
+  })
+}

@@ -202,7 +202,7 @@ export const initial = (schema: string): ReadonlyArray<string> => [
 ]
 
 /**
- * What each role of the contract needs, and no more.
+ * What each role of the contract needs, and no more. `migrated` is whether our own tables are there.
  *
  * @category grants
  * @since 0.1.0
@@ -210,7 +210,8 @@ export const initial = (schema: string): ReadonlyArray<string> => [
 export const grants = (
   schema: string,
   role: "worker" | "producer",
-  grantee: string
+  grantee: string,
+  migrated = true
 ): ReadonlyArray<string> => {
   const s = Names.quote(schema)
   const to = Names.quote(grantee)
@@ -219,7 +220,7 @@ export const grants = (
       `grant usage on schema ${s} to ${to}`,
       `grant select, update on ${s}.tasks to ${to}`,
       `grant select, insert on ${s}.task_events to ${to}`,
-      `grant select on ${s}.migrations to ${to}`
+      ...migrated ? [`grant select on ${s}.migrations to ${to}`] : []
     ],
     producer: [
       `grant usage on schema ${s} to ${to}`,

@@ -23,6 +23,20 @@ describe("the contract", () => {
       assert.include((yield* check).missing, "table spindle.task_events")
     }).pipe(Harness.onDatabase))
 
+  it.live("refuses partitions, and events without their key", () =>
+    Effect.gen(function*() {
+      const sql = yield* PgClient.PgClient
+      yield* sql`alter table spindle.task_events drop constraint task_events_pkey`
+      assert.deepStrictEqual((yield* check).missing, [
+        "a primary key or unique index on spindle.task_events (task_id, epoch, seq)"
+      ])
+      yield* sql`create unique index on spindle.task_events (epoch, task_id, seq)`
+      assert.isEmpty((yield* check).missing)
+      yield* sql`alter table spindle.tasks rename to old`
+      yield* sql`create table spindle.tasks (like spindle.old) partition by list (queue)`
+      assert.deepStrictEqual((yield* check).missing, ["spindle.tasks as an ordinary table, without partitions"])
+    }).pipe(Harness.onDatabase))
+
   it.live("does without what is optional, and tells what the owner may add", () =>
     Effect.gen(function*() {
       const sql = yield* PgClient.PgClient
@@ -66,13 +80,19 @@ describe("the contract", () => {
       const missing = sql.withTransaction(Effect.andThen(sql.unsafe(`set local role ${role}`), check)).pipe(
         Effect.map((report) => report.missing)
       )
-      assert.deepStrictEqual(yield* missing, ["usage on schema spindle"])
+      assert.deepStrictEqual(yield* missing, [
+        "usage on schema spindle",
+        "select on spindle.tasks",
+        "update on spindle.tasks",
+        "insert on spindle.task_events",
+        "select on spindle.task_events"
+      ])
       yield* sql.unsafe(`grant usage on schema spindle to ${role}`)
       yield* sql.unsafe(`grant select on spindle.tasks to ${role}`)
       assert.deepStrictEqual(yield* missing, [
         "update on spindle.tasks",
-        "select on spindle.task_events",
-        "insert on spindle.task_events"
+        "insert on spindle.task_events",
+        "select on spindle.task_events"
       ])
       for (const grant of Ddl.grants("spindle", "worker", role)) yield* sql.unsafe(grant)
       assert.isEmpty(yield* missing)

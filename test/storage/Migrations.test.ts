@@ -44,7 +44,8 @@ describe("migrations", () => {
         missing: [],
         advice: [],
         columns: { timeout: true, uniqueKey: true, tag: true, userId: true, metadata: true },
-        closesCancelled: true
+        closesCancelled: true,
+        migrated: true
       })
     }).pipe(Effect.provide(empty)))
 

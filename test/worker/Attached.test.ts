@@ -131,8 +131,8 @@ describe("a worker attached to somebody else's tables", () => {
       const error = yield* Effect.flip(Harness.launch(Harness.Tasks, script.handlers, {}, { url }))
       assert.strictEqual(
         error.message,
-        "The database lacks what a worker needs: update on spindle.tasks; select on spindle.task_events; " +
-          "insert on spindle.task_events"
+        "The database lacks what a worker needs: update on spindle.tasks; insert on spindle.task_events; " +
+          "select on spindle.task_events"
       )
     }).pipe(onForeign))
 
