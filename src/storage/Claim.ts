@@ -29,9 +29,20 @@ export interface ClaimRequest {
   readonly queues: ReadonlyMap<string, number> | undefined
   /** Queues take turns, beginning after this one. */
   readonly afterQueue: string
-  /** Whether to lock candidates at once, because some of them were found locked by others. */
-  readonly greedy: boolean
+  readonly reach: Reach
 }
+
+/**
+ * - `one`: takes from the only (type, queue) that has something queued; where there are several, nothing
+ * - `all`: takes from all of them
+ * - `greedy`: the same, locking more than it takes, because others have locked some of what `all` wanted
+ *
+ * The first is much the smallest statement, and the others are seldom needed.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Reach = "one" | "all" | "greedy"
 
 /**
  * A task that now is this worker's, as it came from the table.
@@ -88,28 +99,43 @@ const maxMetadataBytes = 2 * 1024 * 1024
  * instead of scanning it, so that nothing it does not take costs it anything: not other types or queues, not finished
  * tasks, not tasks that are due later, however high their priority.
  *
+ * - `served`: the types, and which of them are quick
  * - `places`: the (type, queue) pairs with something queued, found from the far end of the index, where no claim has
  *   left its dead entries
- * - `levels`: their priorities, highest first
- * - `single`: where there is one place only, its levels are simply taken from until there is enough
- * - `shares`: otherwise, how many of each level to take: by priority, then `run_at`, then `id` within a queue, queues in
- *   turn. `due` counts to the limit, so that no more levels are looked at than can be of use
- * - `taken`: locks exactly these, passing over what other workers lock, and re-reads them under the lock
- *
- * What others have locked counts for the shares, and could keep a slot from everything else for as long as it is locked.
- * Then `blocked` is returned, and a `greedy` claim locks the candidates themselves, more than it takes.
+ * - `taken`: locks what is taken, passing over what other workers lock, and re-reads it under the lock
  *
  * Returns one row without a task and with `nextDue` (ms) when there was not enough to take.
  *
  * @category statements
  * @since 0.1.0
  */
-export const statement = (s: string, columns: OptionalColumns, allQueues: boolean, greedy: boolean): string => `
+export const statement = (s: string, columns: OptionalColumns, allQueues: boolean, reach: Reach): string => `
 with recursive served as (
   select * from unnest($3::text[], $4::bool[]) as served(type, quick)
-), places as materialized (${
-  allQueues
-    ? `
+), places as materialized (${allQueues ? queuedPlaces(s) : wantedPlaces(s)}
+), ${reach === "one" ? takenFromOne(s, columns) : takenInTurn(s, columns, allQueues ? "$7" : "$9", reach === "greedy")}
+), claimed as (${update(s, columns)})
+select claimed.*, (select count(*) from places) > 1 as several, null::bool as blocked, null::float8 as next_due
+  from claimed
+union all
+select null, null, null, null, null, null, null, null, null, null, null, null, null, null, null,
+  (select count(*) from places) > 1,
+  ${
+  reach === "all"
+    ? `(select least(coalesce(sum(in_queue.due), 0), $5)
+     from (select least(sum(due), max(free)) as due from levels group by queue) in_queue)
+    > (select count(*) from claimed)`
+    : "false"
+},
+  (select extract(epoch from min(due.run_at) - now())::float8 * 1000
+     from places cross join lateral (${priorities(s, "places")}) walk cross join lateral (
+       select t.run_at from ${s}.tasks t
+        where t.status = 'queued' and t.type = places.type and t.queue = places.queue
+          and t.priority = walk.priority and t.run_at > now()
+        order by t.run_at limit 1) due)
+ where (select count(*) from claimed) < $5`
+
+const queuedPlaces = (s: string) => `
   select served.type, served.quick, walk.queue, $5::int as free
     from served cross join lateral (
       with recursive walk(queue) as (
@@ -123,15 +149,38 @@ with recursive served as (
       )
       select queue from walk where queue is not null
     ) walk`
-    : `
+
+const wantedPlaces = (s: string) => `
   select served.type, served.quick, wanted.queue, wanted.free
-    from served cross join unnest($8::text[], $9::int[]) as wanted(queue, free)
-   where wanted.free > 0`
-}
-), single as (
+    from served cross join unnest($7::text[], $8::int[]) as wanted(queue, free)
+   where wanted.free > 0
+     and (select max(t.priority) from ${s}.tasks t
+           where t.status = 'queued' and t.type = served.type and t.queue = wanted.queue) is not null`
+
+/** From the only place, from its highest priority down, until there is enough. Where there are several, nothing. */
+const takenFromOne = (s: string, columns: OptionalColumns) =>
+  `place as (
   select * from places where (select count(*) from places) = 1
-), levels as (
-  select places.type, places.quick, places.queue, places.free, walk.priority, walk.due
+), taken as (
+  select locked.ctid
+    from place cross join lateral (${priorities(s, "place")}
+    ) walk cross join lateral (${candidates(s, columns, "place", "walk.priority", "$5 + $6", true)}) locked
+   limit (select free + case when quick then $6 else 0 end from place)`
+
+/**
+ * From several places: by priority, then `run_at`, then `id` within a queue, queues in turn.
+ *
+ * - `levels`: the priorities of a place, highest first. `due` counts to the limit, so that no more levels are looked at
+ *   than can be of use
+ * - `chosen`: what to take, if nobody else locks it
+ * - `shares`: how many of each level that is; so many are taken of those that nobody else has locked
+ *
+ * What others have locked counts for the shares, and could keep a slot from everything else for as long as it is locked.
+ * Then `blocked` is returned, and a greedy claim locks what it chooses from, which is more than it takes.
+ */
+const takenInTurn = (s: string, columns: OptionalColumns, afterQueue: string, greedy: boolean) =>
+  `levels as (
+  select places.*, walk.priority, walk.due
     from places cross join lateral (
       with recursive walk(priority, due, total) as (
         ${level(s, "")}
@@ -141,54 +190,33 @@ with recursive served as (
       )
       select priority, due from walk where priority is not null
     ) walk
-   where (select count(*) from places) > 1
 ), chosen as materialized (
-    select type, queue, priority, ctid
-      from (
-        select ranked.*, count(*) filter (where not quick) over (order by turn, queue <= $7, queue) as slow
-          from (
-            select levels.*, candidate.ctid, row_number() over (
-                     partition by levels.queue order by levels.priority desc, candidate.run_at, candidate.id) as turn
-              from levels cross join lateral (${
-  candidates(s, columns, "levels.type", "levels.queue", "levels.priority", "$5 + $6", greedy)
-}) candidate
-             where levels.due > 0
-          ) ranked
-         where turn <= free + case when quick then $6 else 0 end
-      ) counted
-     where quick or slow <= $5
-     order by turn, queue <= $7, queue limit $5 + $6
+  select type, queue, priority, ctid
+    from (
+      select ranked.*, count(*) filter (where not quick) over (order by turn, queue <= ${afterQueue}, queue) as slow
+        from (
+          select levels.*, candidate.ctid, row_number() over (
+                   partition by levels.queue order by levels.priority desc, candidate.run_at, candidate.id) as turn
+            from levels cross join lateral (${
+    candidates(s, columns, "levels", "levels.priority", "$5 + $6", greedy)
+  }) candidate
+           where levels.due > 0
+        ) ranked
+       where turn <= free + case when quick then $6 else 0 end
+    ) counted
+   where quick or slow <= $5
+   order by turn, queue <= ${afterQueue}, queue limit $5 + $6
 ), shares as (
   select type, queue, priority, count(*) as share from chosen group by type, queue, priority
 ), taken as (
-  (select locked.ctid
-     from single cross join lateral (${priorities(s, "single")}
-     ) walk cross join lateral (${
-  candidates(s, columns, "single.type", "single.queue", "walk.priority", "$5 + $6", true)
-}) locked
-    limit (select free + case when quick then $6 else 0 end from single))
-  union all
   ${
-  greedy
-    ? "select ctid from chosen"
-    : `select locked.ctid
+    greedy
+      ? "select ctid from chosen"
+      : `select locked.ctid
     from shares cross join lateral (${
-      candidates(s, columns, "shares.type", "shares.queue", "shares.priority", "shares.share", true)
-    }) locked`
-}
-), claimed as (${update(s, columns)})
-select claimed.*, exists (select from single) as single, null::bool as blocked, null::float8 as next_due from claimed
-union all
-select null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, false,
-  (select least(coalesce(sum(in_queue.due), 0), $5) from (select least(sum(due), max(free)) as due from levels group by queue) in_queue)
-    > (select count(*) from claimed),
-  (select extract(epoch from min(due.run_at) - now())::float8 * 1000
-     from places cross join lateral (${priorities(s, "places")}) walk cross join lateral (
-       select t.run_at from ${s}.tasks t
-        where t.status = 'queued' and t.type = places.type and t.queue = places.queue
-          and t.priority = walk.priority and t.run_at > now()
-        order by t.run_at limit 1) due)
- where (select count(*) from claimed) < $5`
+        candidates(s, columns, "shares", "shares.priority", "shares.share", true)
+      }) locked`
+  }`
 
 /**
  * Goes on behind a cursor, without looking anywhere else: the index before it is full of dead entries of what has just
@@ -211,7 +239,7 @@ with taken as (
           and higher.run_at <= now())
    order by t.run_at, t.id limit $8 for no key update skip locked
 ), claimed as (${update(s, columns)})
-select claimed.*, true as single, null::bool as blocked, null::float8 as next_due from claimed`
+select claimed.*, false as several, null::bool as blocked, null::float8 as next_due from claimed`
 
 /**
  * @category statements
@@ -232,12 +260,17 @@ export const furtherParameters = (
   PgTypes.int4(limit)
 ]
 
+/**
+ * A claim does not wait for the disk. What its worker writes under it does, and takes it along; should a crash lose the
+ * claim, nothing was stored under it, and the task is claimed again.
+ */
 const update = (s: string, columns: OptionalColumns) => `
   update ${s}.tasks t
      set status = 'processing', attempts = t.attempts + 1, epoch = t.epoch + 1, locked_by = $1,
          lease_expires_at = now() + $2 * interval '1 millisecond', started_at = now(),
          result = null, error = null, finished_at = null
    where t.ctid = any(array(select ctid from taken))
+     and (select set_config('synchronous_commit', 'off', true)) = 'off'
   returning t.id, t.epoch, t.type, t.queue, t.priority, t.attempts, t.max_attempts,
     date_part('epoch', t.run_at) * 1000 as run_at, date_part('epoch', t.created_at) * 1000 as created_at,
     case when pg_column_size(t.payload) < 8192 or octet_length(t.payload::text) <= ${maxPayloadBytes}
@@ -291,14 +324,13 @@ const priorities = (s: string, place: string) => `
 const candidates = (
   s: string,
   columns: OptionalColumns,
-  type: string,
-  queue: string,
+  place: string,
   priority: string,
   limit: string,
   locked: boolean
 ) => `
       select t.ctid, t.run_at, t.id from ${s}.tasks t
-       where t.status = 'queued' and t.type = ${type} and t.queue = ${queue} and t.priority = ${priority}
+       where t.status = 'queued' and t.type = ${place}.type and t.queue = ${place}.queue and t.priority = ${priority}
          and t.run_at <= now()${unblocked(s, columns)}
        order by t.run_at, t.id limit ${limit}${locked ? " for no key update skip locked" : ""}`
 
@@ -313,8 +345,8 @@ export const parameters = (request: ClaimRequest): ReadonlyArray<unknown> => [
   Parameters.bool(request.types.map((type) => request.quickTypes.has(type))),
   PgTypes.int4(request.slots),
   PgTypes.int4(request.ahead),
-  request.afterQueue,
   ...(request.queues === undefined
     ? []
-    : [Parameters.text([...request.queues.keys()]), Parameters.int4([...request.queues.values()])])
+    : [Parameters.text([...request.queues.keys()]), Parameters.int4([...request.queues.values()])]),
+  ...(request.reach === "one" ? [] : [request.afterQueue])
 ]

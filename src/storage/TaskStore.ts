@@ -41,6 +41,8 @@ export interface Claimed {
   readonly nextDueMillis: number | undefined
   /** Where to go on, when all of it came from the only place that had something. */
   readonly cursor: Claim.Cursor | undefined
+  /** Whether more than one (type, queue) has something queued. */
+  readonly several: boolean
   /** Whether more is due, but others have locked it. */
   readonly blocked: boolean
 }
@@ -115,8 +117,9 @@ export class TaskStore extends Context.Service<TaskStore, {
         })
       )
     const claims = (allQueues: boolean) => ({
-      modest: Claim.statement(s, columns, allQueues, false),
-      greedy: Claim.statement(s, columns, allQueues, true)
+      one: Claim.statement(s, columns, allQueues, "one"),
+      all: Claim.statement(s, columns, allQueues, "all"),
+      greedy: Claim.statement(s, columns, allQueues, "greedy")
     })
     const claimAll = claims(true)
     const claimListed = claims(false)
@@ -134,7 +137,7 @@ export class TaskStore extends Context.Service<TaskStore, {
         Effect.map(
           run<ClaimRow>(
             "claim tasks",
-            (request.queues === undefined ? claimAll : claimListed)[request.greedy ? "greedy" : "modest"],
+            (request.queues === undefined ? claimAll : claimListed)[request.reach],
             Claim.parameters(request)
           ),
           decodeClaim
@@ -191,7 +194,7 @@ interface ClaimRow {
   readonly timeout_ms: number | null
   readonly tag: string | null
   readonly user_id: string | null
-  readonly single: boolean
+  readonly several: boolean
   readonly blocked: boolean | null
   readonly next_due: number | null
 }
@@ -229,10 +232,7 @@ const decodeClaim = (rows: ReadonlyArray<ClaimRow>): Claimed => {
   }
   const inTurn = tasks.toSorted(byTurn)
   const last = inTurn.at(-1)
-  return {
-    tasks: inTurn,
-    nextDueMillis,
-    blocked,
-    cursor: rows[0]?.single && Number.isFinite(last?.runAt) ? last : undefined
-  }
+  const several = rows[0]?.several ?? false
+  const cursor = !several && Number.isFinite(last?.runAt) ? last : undefined
+  return { tasks: inTurn, nextDueMillis, blocked, several, cursor }
 }

@@ -13,7 +13,7 @@ import * as Option from "effect/Option"
 import * as Db from "../Db.ts"
 import { HandlerRegistry } from "../HandlerRegistry.ts"
 import { Stats } from "../Stats.ts"
-import type { ClaimedRow, Cursor } from "../storage/Claim.ts"
+import type { ClaimedRow, Cursor, Reach } from "../storage/Claim.ts"
 import type { StorageError } from "../storage/StorageError.ts"
 import { type Claimed, TaskStore } from "../storage/TaskStore.ts"
 import { CancelWatcher } from "./CancelWatcher.ts"
@@ -56,7 +56,7 @@ export class Claimer extends Context.Service<Claimer, {
       const settled = Latch.makeUnsafe(true)
       let stopping = false
       let afterQueue = ""
-      let greedy = false
+      let reach: Reach = "one"
       let cursor: Cursor | undefined
       let lookAgainAt = 0
 
@@ -87,7 +87,7 @@ export class Claimer extends Context.Service<Claimer, {
           ahead,
           queues,
           afterQueue,
-          greedy
+          reach
         }))
 
       const limitFor = ({ queue, type }: Cursor, { ahead, queues, slots }: Demand) =>
@@ -117,14 +117,19 @@ export class Claimer extends Context.Service<Claimer, {
         }
         const claimed = yield* anywhere(demand)
         const wanted = demand.slots > 0 ? demand.slots : demand.ahead
-        const again = !greedy && Option.isSome(claimed) && claimed.value.blocked
-        greedy = again
-        if (again) return
-        if (Option.isNone(claimed) || claimed.value.tasks.length < wanted) {
-          cursor = undefined
-          if (Option.isSome(claimed)) yield* wait(demand, claimed.value)
+        if (Option.isNone(claimed)) return
+        const { blocked, several, tasks } = claimed.value
+        cursor = undefined
+        if (reach === "one" && several) {
+          reach = "all"
           return
         }
+        if (blocked) {
+          reach = "greedy"
+          return
+        }
+        reach = several ? "all" : "one"
+        if (tasks.length < wanted) return yield* wait(demand, claimed.value)
         cursor = claimed.value.cursor
         lookAgainAt = clock.currentTimeMillisUnsafe() + furtherMillis
       })

@@ -14,14 +14,21 @@ const request = (given: Partial<Claim.ClaimRequest>): Claim.ClaimRequest => ({
   ahead: 0,
   queues: undefined,
   afterQueue: "",
-  greedy: false,
+  reach: "all",
   ...given
 })
 
 const claimer = Effect.map(
   Harness.makeStore,
   (store) => (given: Partial<Claim.ClaimRequest>) =>
-    Effect.map(store.claim(request(given)), ({ tasks }) => tasks.map(({ id }) => id))
+    store.claim(request({ reach: "one", ...given })).pipe(
+      Effect.flatMap((claimed) => {
+        if (!claimed.several) return Effect.succeed(claimed)
+        assert.isEmpty(claimed.tasks)
+        return store.claim(request(given))
+      }),
+      Effect.map(({ tasks }) => tasks.map(({ id }) => id))
+    )
 )
 
 const insert = (type: string, columns: Readonly<Record<string, unknown>> = {}) => Harness.insert(type, columns)
@@ -222,7 +229,7 @@ layer(Harness.database, { excludeTestServices: true })("claim", (it) => {
           yield* sql`select from spindle.tasks where id = ${locked} for no key update`
           const modest = yield* store.claim(request(ask))
           assert.deepStrictEqual([modest.tasks.length, modest.blocked], [0, true])
-          const greedy = yield* store.claim(request({ ...ask, greedy: true }))
+          const greedy = yield* store.claim(request({ ...ask, reach: "greedy" }))
           assert.deepStrictEqual(greedy.tasks.map(({ id }) => id), [free])
           assert.isFalse((yield* store.claim(request({ types: ["nothing"] }))).blocked)
         })
@@ -299,11 +306,15 @@ const pages = Effect.fnUntraced(function*(types: ReadonlyArray<string>) {
   const measured = yield* Effect.flip(Db.transaction(
     sql,
     Effect.gen(function*() {
-      yield* sql.unsafe(`prepare claim as ${Claim.statement("spindle", columns, true, false)}`)
+      yield* sql.unsafe(
+        `prepare claim as ${Claim.statement("spindle", columns, true, types.length === 1 ? "one" : "all")}`
+      )
       const list = types.map((type) => `'${type}'`).join()
       const [row] = yield* sql.unsafe<Explained>(`
         explain (analyze, buffers, format json)
-        execute claim('worker', 30000, array[${list}], array[${types.map(() => "false").join()}], 10, 0, '')`)
+        execute claim('worker', 30000, array[${list}], array[${types.map(() => "false").join()}], 10, 0${
+        types.length === 1 ? "" : ", ''"
+      })`)
       yield* sql`deallocate claim`
       const { Plan } = row!["QUERY PLAN"][0]!
       return yield* Effect.fail(Plan["Shared Hit Blocks"] + Plan["Shared Read Blocks"])
