@@ -252,14 +252,15 @@ const shutdown = Effect.gen(function*() {
   const hurry = yield* Hurry
   const { graceMillis } = yield* Settings.Settings
   supervisor.stop()
-  yield* claimer.stop
+  // A claim on its way is waited for beside what runs: what it brings is put back.
+  const quiet = Effect.all([claimer.stop, supervisor.idle], { concurrency: "unbounded", discard: true })
   const running = supervisor.running()
   if (running > 0) {
     yield* Effect.logInfo("waiting for running tasks").pipe(Effect.annotateLogs({ running, graceMillis }))
   }
-  yield* supervisor.idle.pipe(Effect.raceFirst(hurry.await), Effect.timeoutOption(graceMillis))
+  yield* quiet.pipe(Effect.raceFirst(hurry.await), Effect.timeoutOption(graceMillis))
   supervisor.interruptAll("shutdown")
-  yield* supervisor.idle.pipe(Effect.andThen(journal.flush), Effect.timeoutOption(deadline))
+  yield* quiet.pipe(Effect.andThen(journal.flush), Effect.timeoutOption(deadline))
   const unwritten = [...supervisor.held()].map(({ row }) => `${row.type} ${row.id}`)
   if (unwritten.length > 0) {
     return yield* Effect.die(new WorkerError({ reason: { _tag: "Unfinished", unwritten } }))
