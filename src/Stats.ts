@@ -92,8 +92,10 @@ export class Stats extends Context.Service<Stats, {
       let next = 0
 
       const end = (task: Task.Row, status: Ended["status"], error: TaskEvent.Failure | undefined) => {
-        const since = running.get(task.id)?.since
-        running.delete(task.id)
+        // A claim that was lost may unwind beside its successor.
+        const own = running.get(task.id)
+        const since = own?.task === task ? own.since : undefined
+        if (since !== undefined) running.delete(task.id)
         counters[status]++
         recent[next] = { task, status, error, at: now(), millis: since === undefined ? undefined : now() - since }
         next = (next + 1) % capacity

@@ -10,6 +10,7 @@ import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Latch from "effect/Latch"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import * as PubSub from "effect/PubSub"
 import * as Schema from "effect/Schema"
 import type * as SqlClient from "effect/sql/SqlClient"
@@ -261,8 +262,13 @@ const shutdown = Effect.gen(function*() {
   yield* quiet.pipe(Effect.raceFirst(hurry.await), Effect.timeoutOption(graceMillis))
   supervisor.interruptAll("shutdown")
   yield* quiet.pipe(Effect.andThen(journal.flush), Effect.timeoutOption(deadline))
-  const unwritten = [...supervisor.held()].map(({ row }) => `${row.type} ${row.id}`)
+  const unanswered = Option.isNone(yield* Effect.timeoutOption(claimer.settled, 0))
+  const unwritten = [
+    ...[...supervisor.held()].map(({ row }) => `${row.type} ${row.id}`),
+    ...unanswered ? ["a claim that was not answered"] : []
+  ]
   if (unwritten.length > 0) {
+    yield* Effect.logError("shutdown ran out of time").pipe(Effect.annotateLogs({ unwritten: unwritten.join(", ") }))
     return yield* Effect.die(new WorkerError({ reason: { _tag: "Unfinished", unwritten } }))
   }
   yield* Effect.logInfo("worker stopped")

@@ -261,8 +261,9 @@ export const furtherParameters = (
 ]
 
 /**
- * A claim does not wait for the disk. What its worker writes under it does, and takes it along; should a crash lose the
- * claim, nothing was stored under it, and the task is claimed again.
+ * A claim does not wait for the disk. What its worker writes under it does, and takes it along. Should a crash lose the
+ * claim, nothing was stored under it, and the task is claimed again: by another worker, which the first one's late writes
+ * cannot reach because they name their worker, or by the same one, which then goes on with the handler that runs.
  */
 const update = (s: string, columns: OptionalColumns) => `
   update ${s}.tasks t

@@ -42,7 +42,7 @@ select id, epoch, status, locked_by as "lockedBy" from ${s}.tasks where id = any
 
 /**
  * Takes tasks away from workers whose lease has expired: queued again at once, failed when no attempt is left, closed
- * when cancelled. Checked again under the row lock, at most 1,000 at a time.
+ * when cancelled, or as whatever somebody wrote by hand. Checked again under the row lock, at most 1,000 at a time.
  *
  * For one lease ($1 ms) after a start of the server nothing is taken: every lease looks expired after an outage, though
  * the workers live. Nor is anything by a statement that was on its way for half a lease since the server's time was $2.
@@ -59,14 +59,14 @@ with expired as (
    order by id limit 1000 for no key update skip locked
 ), taken as (
   update ${s}.tasks t
-     set status = case when t.status = 'cancelled' then t.status
+     set status = case when t.status <> 'processing' then t.status
                        when t.attempts >= t.max_attempts then 'failed' else 'queued' end,
          epoch = t.epoch + 1,
-         error = case when t.status = 'cancelled' then t.error
+         error = case when t.status <> 'processing' then t.error
                       else jsonb_build_object('kind', 'lease_expired', 'tag', 'LeaseExpired', 'message',
                              'Worker ' || expired.locked_by || ' stopped renewing its lease: it died or lost the database')
                  end,
-         finished_at = case when t.status <> 'cancelled' and t.attempts < t.max_attempts then null
+         finished_at = case when t.status = 'queued' or t.status = 'processing' and t.attempts < t.max_attempts then null
                             else coalesce(t.finished_at, now()) end,
          locked_by = null, lease_expires_at = null
     from expired
@@ -75,10 +75,13 @@ with expired as (
 ), closed as (
   insert into ${s}.task_events (task_id, epoch, seq, type, data)
   select id, epoch, 1,
-         case status when 'queued' then 'released' when 'failed' then 'error' else status end,
+         case status when 'queued' then 'released' when 'failed' then 'error' when 'completed' then 'done'
+                     else status end,
          jsonb_build_object('startedAt', started_at, 'worker', locked_by)
            || case status when 'queued' then jsonb_build_object('reason', 'lease_expired')
-                          when 'failed' then error || jsonb_build_object('willRetry', false) else '{}' end
+                          when 'failed' then coalesce(error, '{"kind": "failure", "tag": "Unknown", "message": ""}')
+                                               || '{"willRetry": false}'
+                          else '{}' end
     from taken
       on conflict do nothing
 )

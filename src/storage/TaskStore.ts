@@ -56,7 +56,7 @@ export interface Claimed {
 export interface Swept {
   readonly id: bigint
   readonly type: string
-  readonly status: "queued" | "failed" | "cancelled"
+  readonly status: "queued" | "completed" | "failed" | "cancelled"
   readonly attempts: number
   readonly worker: string
 }

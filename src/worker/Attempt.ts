@@ -35,7 +35,7 @@ export class Attempt {
   readonly leasedAt: number
   /** The `seq` of the last event that was accepted. */
   seq = 0
-  /** When the handler started, and when it must have ended, in milliseconds of this process's clock. */
+  /** When the handler started, and when it must have ended, in milliseconds of the monotonic clock. */
   startedAt = 0
   deadline = Infinity
   fiber: Fiber.Fiber<void> | undefined = undefined

@@ -28,7 +28,7 @@ export type Item =
  *
  * - `accepted`: recorded as it was
  * - `cancelled`: the task had been cancelled, and that is what was recorded
- * - `stale`: somebody else holds the task, or wrote its status, or it is gone; nothing was recorded
+ * - `stale`: somebody else holds the task, or wrote its status, or it is gone; the outcome was not recorded
  *
  * @category models
  * @since 0.1.0

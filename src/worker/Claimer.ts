@@ -105,7 +105,8 @@ export class Claimer extends Context.Service<Claimer, {
         if (stopping) return yield* Effect.never
         supervisor.freed.closeUnsafe()
         const demand = supervisor.demand()
-        if (demand.slots + demand.ahead === 0) return yield* supervisor.freed.await
+        // Without a slot, queues with bounds have none either.
+        if (demand.slots + (bounds === undefined ? demand.ahead : 0) === 0) return yield* supervisor.freed.await
         queued.closeUnsafe()
         const limit = cursor === undefined || clock.currentTimeMillisUnsafe() >= lookAgainAt
           ? 0
@@ -128,7 +129,7 @@ export class Claimer extends Context.Service<Claimer, {
           reach = "greedy"
           return
         }
-        reach = several ? "all" : "one"
+        if (demand.slots > 0) reach = several ? "all" : "one"
         if (tasks.length < wanted) return yield* wait(demand, claimed.value)
         cursor = claimed.value.cursor
         lookAgainAt = clock.currentTimeMillisUnsafe() + furtherMillis

@@ -34,9 +34,18 @@ const patience = Schedule.min([Schedule.exponential("250 millis"), Schedule.spac
   Schedule.upTo({ times: 9 })
 )
 
+// Tries for about half a minute.
+const reaching = <A, R>(step: Effect.Effect<A, StorageError.StorageError, R>) =>
+  step.pipe(
+    Effect.tapError((error) =>
+      error.transient ? Effect.logWarning("the database cannot be used yet", error.message) : Effect.void
+    ),
+    Effect.retry({ schedule: patience, while: (error) => error.transient })
+  )
+
 /**
- * Reaches the database, trying for about half a minute, and creates or updates the tables unless they are somebody
- * else's. `report.missing` is for the caller to judge.
+ * Reaches the database and creates or updates the tables, unless they are somebody else's. `report.missing` is for the
+ * caller to judge.
  *
  * @category constructors
  * @since 0.1.0
@@ -45,19 +54,14 @@ export const make = Effect.gen(function*() {
   const client = yield* SqlClient.SqlClient
   const { migrations, notifications, schema } = yield* Settings
   const config = Db.connection(client)
-  if (migrations === "run" && (yield* Migrations.run).length > 0) {
+  if (migrations === "run" && (yield* reaching(Migrations.run)).length > 0) {
     yield* Effect.logInfo("database migrated").pipe(Effect.annotateLogs({ schema }))
   }
-  const sql = yield* StorageError.refine("connect to the database")(Db.controlPool(client))
-  const report = yield* Contract.check(sql, schema)
-  const listening = notifications === "on" || (notifications === "auto" && (yield* delivers(config, sql)))
+  const sql = yield* reaching(StorageError.refine("connect to the database")(Db.controlPool(client)))
+  const report = yield* reaching(Contract.check(sql, schema))
+  const listening = notifications === "on" || (notifications === "auto" && (yield* reaching(delivers(config, sql))))
   return Connection.of({ sql, config, report, listening })
-}).pipe(
-  Effect.tapError((error) =>
-    error.transient ? Effect.logWarning("the database cannot be used yet", error.message) : Effect.void
-  ),
-  Effect.retry({ schedule: patience, while: (error) => error.transient })
-)
+})
 
 // `listen` succeeds behind a pooler in transaction mode, and nothing ever arrives.
 const delivers = (config: PgClient.PgClientConfig, sql: PgClient.PgClient) =>

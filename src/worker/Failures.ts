@@ -8,6 +8,7 @@ import * as Predicate from "effect/Predicate"
 import type * as Schema from "effect/Schema"
 import type { Entry } from "../HandlerRegistry.ts"
 import type * as TaskEvent from "../TaskEvent.ts"
+import * as Storable from "./Storable.ts"
 
 const maxMessage = 16 * 1024
 const maxStack = 16 * 1024
@@ -21,7 +22,10 @@ const maxStack = 16 * 1024
 export const failure = (entry: Entry, error: unknown): Effect.Effect<TaskEvent.Failure> =>
   Effect.match(entry.encodeError(error), {
     onFailure: () => describe("failure", error),
-    onSuccess: (data) => ({ ...describe("failure", error), data })
+    onSuccess: (data) => ({
+      ...describe("failure", error),
+      ...(JSON.stringify(data).length <= Storable.maxBytes ? { data } : undefined)
+    })
   })
 
 /**

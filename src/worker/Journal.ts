@@ -102,8 +102,10 @@ export class Journal extends Context.Service<Journal, {
 
       const persist = (items: ReadonlyArray<Item>) =>
         write(items).pipe(
-          Effect.tapError((error) => Effect.logWarning("a write failed and is repeated", error.message)),
-          Effect.retry({ schedule: backoff, while: (error) => !refusesValues(error) })
+          Effect.tapError((error) =>
+            error.transient ? Effect.logWarning("a write failed and is repeated", error.message) : Effect.void
+          ),
+          Effect.retry({ schedule: backoff, while: (error) => error.transient })
         )
 
       const conclude = Effect.fnUntraced(function*(items: ReadonlyArray<Item>, result: Written) {
@@ -123,6 +125,7 @@ export class Journal extends Context.Service<Journal, {
       // Not accepted: locked by somebody's open transaction, recorded before without our hearing of it, or lost.
       const examine = Effect.fnUntraced(function*(items: ReadonlyArray<Item>) {
         const rows = yield* store.inspect(items.map(({ attempt }) => attempt.row.id)).pipe(
+          Effect.tapError((error) => Effect.logWarning("a look at unaccepted outcomes is repeated", error.message)),
           Effect.retry({ schedule: backoff }),
           Effect.orDie
         )
@@ -144,19 +147,29 @@ export class Journal extends Context.Service<Journal, {
         }
       })
 
+      // Something in the batch is refused. What is refused for its values is stored in another form; what is refused for
+      // any other reason waits on its own until it is accepted.
       const isolate = Effect.fnUntraced(function*(items: ReadonlyArray<Item>) {
+        const waiting: Array<string> = []
         for (const item of items) {
           const record = (written: Item) => Effect.flatMap(persist([written]), (result) => conclude([written], result))
           yield* record(item).pipe(
-            Effect.catch((error) =>
+            Effect.catchIf(refusesValues, (error) =>
               Effect.andThen(
                 Effect.logWarning("the database refused a value", error.message).pipe(
                   Effect.annotateLogs(annotations(item.attempt))
                 ),
                 record(storable(item, error))
-              )
-            ),
-            Effect.catch(() => postpone(item))
+              )),
+            Effect.catch((error) => {
+              waiting.push(error.message)
+              return postpone(item)
+            })
+          )
+        }
+        if (waiting.length > 0) {
+          yield* Effect.logError("the database refuses what a worker writes: it is tried again", waiting[0]).pipe(
+            Effect.annotateLogs({ entries: waiting.length })
           )
         }
       })

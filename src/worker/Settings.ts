@@ -80,8 +80,19 @@ export const resolve = Effect.fnUntraced(function*(options: Options): Effect.fn.
       ? Effect.succeed(value)
       : Effect.fail(`${name} is ${value}, but must be a whole number from 1 to ${maxConcurrency}`)
   const concurrency = yield* count("concurrency", options.concurrency)
+  const isName = (name: string, longest: number) => name.length >= 1 && name.length <= longest && !name.includes("\0")
+  if (options.id !== undefined && !isName(options.id, 100)) {
+    return yield* Effect.fail(
+      `id is ${JSON.stringify(options.id)}, but must be a text of 1 to 100 characters without NUL`
+    )
+  }
   const queues = new Map<string, number>()
   for (const [queue, { concurrency: own }] of Object.entries(options.queues ?? {})) {
+    if (!isName(queue, 200)) {
+      return yield* Effect.fail(
+        `the queue ${JSON.stringify(queue)} must have a name of 1 to 200 characters without NUL`
+      )
+    }
     queues.set(queue, own === undefined ? concurrency : yield* count(`the concurrency of queue ${queue}`, own))
   }
   if (options.queues !== undefined && queues.size === 0) return yield* Effect.fail("queues is empty, but must name one")

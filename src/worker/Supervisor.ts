@@ -12,6 +12,7 @@ import * as Latch from "effect/Latch"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as References from "effect/References"
+import * as Result from "effect/Result"
 import * as Scope from "effect/Scope"
 import * as HandlerRegistry from "../HandlerRegistry.ts"
 import type { ClaimedRow } from "../storage/Claim.ts"
@@ -19,6 +20,7 @@ import type { Held } from "../storage/TaskStore.ts"
 import type { OutcomeEntry } from "../storage/Write.ts"
 import { annotations, Attempt, type Interruption, keyOf, monotonicMillis } from "./Attempt.ts"
 import type { Verdict } from "./Backlog.ts"
+import * as Failures from "./Failures.ts"
 import { Journal } from "./Journal.ts"
 import { Outcome, toEntry } from "./Outcome.ts"
 import { QuickTypes } from "./QuickTypes.ts"
@@ -90,7 +92,10 @@ export class Supervisor extends Context.Service<Supervisor, {
         const freeIn = (queue: string) => (queues?.get(queue) ?? Infinity) - (runningByQueue.get(queue) ?? 0)
 
         const settle = (attempt: Attempt, outcome: Outcome, declaresEvents: boolean, duration: number) => {
-          const entry = toEntry(outcome, attempt, declaresEvents)
+          const entry = Result.getOrElse(
+            Result.try(() => toEntry(outcome, attempt, declaresEvents)),
+            (error) => toEntry(Outcome.Failed({ error: Failures.defect(error) }), attempt, declaresEvents)
+          )
           journal.settle(attempt, entry, (verdict, recorded) => {
             held.delete(attempt.key)
             tell(attempt, outcome, entry === recorded ? undefined : recorded, verdict, duration)
@@ -124,7 +129,7 @@ export class Supervisor extends Context.Service<Supervisor, {
         }
 
         const ended = (attempt: Attempt, entry: HandlerRegistry.Entry, outcome: Outcome) => {
-          const now = clock.currentTimeMillisUnsafe()
+          const now = monotonicMillis(clock)
           const { queue, type } = attempt.row
           running.delete(attempt)
           runningByQueue.set(queue, runningByQueue.get(queue)! - 1)
@@ -142,13 +147,9 @@ export class Supervisor extends Context.Service<Supervisor, {
           running.add(attempt)
           runningByQueue.set(queue, (runningByQueue.get(queue) ?? 0) + 1)
           idle.closeUnsafe()
-          attempt.startedAt = clock.currentTimeMillisUnsafe()
+          attempt.startedAt = monotonicMillis(clock)
           attempt.deadline = attempt.startedAt +
             (timeoutMillis ?? (timeout === undefined ? defaultTimeout : Duration.toMillis(timeout)))
-          if (attempt.deadline < nextDeadline) {
-            nextDeadline = attempt.deadline
-            earlierDeadline.openUnsafe()
-          }
           publish({ _tag: "Started", task: attempt.task, attempt: attempt.row.attempts })
           const scope = Scope.makeUnsafe()
           const attemptContext = Context.add(
@@ -160,11 +161,16 @@ export class Supervisor extends Context.Service<Supervisor, {
             Effect.flatMap(TaskRunner.run(worker, attempt, entry, scope), (outcome) => {
               const end = Effect.sync(() => ended(attempt, entry, outcome))
               return outcome._tag === "Failed" || outcome._tag === "Retry"
-                ? Effect.andThen(report(outcome), end)
+                ? Effect.ensuring(report(outcome), end)
                 : end
             }),
             { uninterruptible: true }
           )
+          // Only now: whoever waits for it looks at once.
+          if (running.has(attempt) && attempt.deadline < nextDeadline) {
+            nextDeadline = attempt.deadline
+            earlierDeadline.openUnsafe()
+          }
         }
 
         // A handler that ends at once ends inside `start`: the loop goes on with the slot it left. Opening a latch runs
@@ -210,7 +216,7 @@ export class Supervisor extends Context.Service<Supervisor, {
 
         const expire = Effect.gen(function*() {
           earlierDeadline.closeUnsafe()
-          const wait = nextDeadline - clock.currentTimeMillisUnsafe()
+          const wait = nextDeadline - monotonicMillis(clock)
           if (wait > 0) {
             yield* Number.isFinite(wait)
               // A timer cannot be longer than 2^31 ms, and need not be.
@@ -218,7 +224,7 @@ export class Supervisor extends Context.Service<Supervisor, {
               : earlierDeadline.await
             return
           }
-          const now = clock.currentTimeMillisUnsafe()
+          const now = monotonicMillis(clock)
           nextDeadline = Infinity
           for (const attempt of running) {
             if (attempt.deadline <= now) interrupt(attempt, "timeout")
@@ -228,13 +234,10 @@ export class Supervisor extends Context.Service<Supervisor, {
 
         return Supervisor.of({
           demand: () => {
-            const free = concurrency - running.size
-            const slots = Math.max(0, free - waiting.length)
             if (stopping || held.size >= maxUnsettled(concurrency)) return { slots: 0, ahead: 0, queues }
-            const ahead = Math.max(
-              0,
-              quick.recent(clock.currentTimeMillisUnsafe()) - Math.max(0, waiting.length - free)
-            )
+            // What waits beside a free slot waits for one of its own queue.
+            const slots = concurrency - running.size
+            const ahead = Math.max(0, quick.recent(monotonicMillis(clock)) - waiting.length)
             if (queues === undefined) return { slots, ahead, queues }
             const waitingIn = (queue: string) => waiting.filter(({ row }) => row.queue === queue).length
             return {
@@ -252,6 +255,8 @@ export class Supervisor extends Context.Service<Supervisor, {
             const leasedAt = monotonicMillis(clock)
             for (const row of rows) {
               const attempt = new Attempt(row, leasedAt)
+              // A crash of the server can lose a claim. The same one again is the handler's that runs already.
+              if (held.has(attempt.key)) continue
               held.set(attempt.key, attempt)
               if (stopping) putBack(attempt, "shutdown")
               else waiting.push(attempt)

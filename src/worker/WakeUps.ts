@@ -40,7 +40,7 @@ export class WakeUps extends Context.Service<WakeUps, {
           queued.openUnsafe()
           Queue.offerUnsafe(cancelled, undefined)
         } else if (signal.channel !== cancelledChannel) queued.openUnsafe()
-        else if (/^\d{1,18}$/.test(signal.payload)) Queue.offerUnsafe(cancelled, BigInt(signal.payload))
+        else if (/^\d{1,19}$/.test(signal.payload)) Queue.offerUnsafe(cancelled, BigInt(signal.payload))
       }
       return WakeUps.of({
         queued,

@@ -114,6 +114,21 @@ layer(Harness.database, { excludeTestServices: true })("a sweep", (it) => {
       yield* Harness.assertContract
     }))
 
+  it.effect("lets go of what somebody has set by hand, as it is", () =>
+    Effect.gen(function*() {
+      yield* clear
+      const store = yield* Harness.makeStore
+      const ids = yield* Effect.forEach(["completed", "failed", "queued"], (status) => held(-1, { status }))
+      yield* store.sweep(0, inTime)
+      const rows = yield* Effect.forEach(ids, Harness.rowOf)
+      assert.deepStrictEqual(
+        rows.map(({ epoch, locked_by, status }) => [status, locked_by, epoch]),
+        [["completed", null, 2n], ["failed", null, 2n], ["queued", null, 2n]]
+      )
+      const events = yield* Effect.forEach(ids, Harness.eventsOf)
+      assert.deepStrictEqual(events.map((of) => of.map(({ type }) => type)), [["done"], ["error"], ["released"]])
+    }))
+
   it.effect("takes nothing within a lease of the server's start", () =>
     Effect.gen(function*() {
       yield* clear

@@ -75,6 +75,35 @@ describe("a worker that hardly ever polls", () => {
 })
 
 describe("the bounds of a worker", () => {
+  it.live("of a full queue take no slot from another, whatever was claimed ahead for it", () =>
+    Effect.gen(function*() {
+      class Turning extends Task.make("turning") {}
+      class Group extends TaskGroup.make(Turning) {}
+      const sql = yield* PgClient.PgClient
+      let slow = false
+      const started: Array<string> = []
+      yield* Harness.launch(
+        Group,
+        Group.toLayer({
+          turning: (_, { task }) =>
+            Effect.suspend(() => {
+              started.push(task.queue)
+              return slow ? Effect.never : Effect.void
+            })
+        }),
+        { concurrency: 6, queues: { full: { concurrency: 1 }, free: {} } }
+      )
+      yield* sql`insert into spindle.tasks (type, queue) select 'turning', 'full' from generate_series(1, 400)`
+      yield* Harness.eventually("many that ran", Effect.sync(() => started.length), (count) => count > 100)
+      slow = true
+      yield* sql`insert into spindle.tasks (type, queue) select 'turning', 'free' from generate_series(1, 5)`
+      yield* Harness.eventually(
+        "the other queue's tasks",
+        Effect.sync(() => started.filter((queue) => queue === "free").length),
+        (count) => count === 5
+      )
+    }).pipe(Harness.onDatabase))
+
   it.live("are never exceeded, neither in all nor in a queue", () =>
     Effect.gen(function*() {
       class Counted extends Task.make("counted") {}

@@ -376,4 +376,21 @@ describe("a type that nobody handles", () => {
       yield* Harness.awaitOver(alien)
       assert.deepInclude(yield* Harness.rowOf(left), { status: "queued", epoch: 0n })
     }).pipe(Harness.onDatabase))
+
+  it.live("that an owner's trigger refuses waits on its own, and is recorded once it may be", () =>
+    Effect.gen(function*() {
+      const sql = yield* PgClient.PgClient
+      const script = Harness.script()
+      yield* Harness.launch(Harness.Tasks, script.handlers)
+      yield* sql`create function refuse() returns trigger language plpgsql as
+        'begin raise exception ''not now''; end'`
+      yield* sql`create trigger refuse before update on spindle.tasks for each row
+        when (new.status = 'completed' and new.tag = 'refused') execute function refuse()`
+      const refused = yield* Harness.insert("plain", { tag: "refused" })
+      const others = yield* Harness.insertMany("plain", 20)
+      for (const id of others) yield* Harness.awaitRow(id, ({ status }) => status === "completed")
+      assert.strictEqual((yield* Harness.rowOf(refused)).status, "processing")
+      yield* sql`drop trigger refuse on spindle.tasks`
+      assert.deepInclude(yield* Harness.awaitOver(refused), { status: "completed", attempts: 1 })
+    }).pipe(Harness.onDatabase))
 })
