@@ -131,7 +131,7 @@ select null, null, null, null, null, null, null, null, null, null, null, null, n
      from places cross join lateral (${priorities(s, "places")}) walk cross join lateral (
        select t.run_at from ${s}.tasks t
         where t.status = 'queued' and t.type = places.type and t.queue = places.queue
-          and t.priority = walk.priority and t.run_at > now()
+          and t.priority = walk.priority and t.run_at > now() and t.run_at < 'infinity'
         order by t.run_at limit 1) due)
  where (select count(*) from claimed) < $5`
 

@@ -80,7 +80,7 @@ export const keyOf = ({ epoch, id }: Held): string => `${id}:${epoch}`
  * @category getters
  * @since 0.1.0
  */
-export const monotonicMillis = (clock: Clock.Clock): number => Number(clock.monotonicTimeNanosUnsafe() / 1_000_000n)
+export const monotonicMillis = (clock: Clock.Clock): number => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
 
 /**
  * For log lines about an attempt.

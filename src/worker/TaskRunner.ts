@@ -172,7 +172,7 @@ const interrupted = (attempt: Attempt, entry: Entry, interruption: NonNullable<A
         attempt,
         entry,
         RetryPolicy.Failed.Timeout(),
-        Failures.timeout(attempt.deadline - attempt.startedAt)
+        Failures.timeout(Math.round(attempt.deadline - attempt.startedAt))
       )
   }
 }
