@@ -10,15 +10,18 @@ import * as Names from "./Names.ts"
  * transaction locks is renewed at the next heartbeat. What is missing has been lost; what the worker does not know came
  * from a claim whose reply never arrived.
  *
+ * The rows are found by their place: a join could be planned to look for them again for every row of the table, and would
+ * keep them locked from their outcomes meanwhile.
+ *
  * @category statements
  * @since 0.1.0
  */
 export const renew = (s: string): string => `
-with renewed as (
+with free as materialized (
+  select ctid from ${s}.tasks where locked_by is not null and locked_by = $1 order by id for no key update skip locked
+), renewed as (
   update ${s}.tasks t set lease_expires_at = now() + $2 * interval '1 millisecond'
-    from (select id from ${s}.tasks where locked_by is not null and locked_by = $1
-           order by id for no key update skip locked) free
-   where t.id = free.id
+   where t.ctid = any(array(select ctid from free))
 )
 select id, epoch from ${s}.tasks where locked_by is not null and locked_by = $1`
 
