@@ -55,7 +55,7 @@ select id, epoch, status, locked_by as "lockedBy" from ${s}.tasks where id = any
  */
 export const sweep = (s: string, schema: string): string => `
 with expired as (
-  select id, started_at, locked_by from ${s}.tasks
+  select ctid as place, started_at, locked_by from ${s}.tasks
    where locked_by is not null and lease_expires_at < now()
      and now() > pg_postmaster_start_time() + $1 * interval '1 millisecond'
      and now() < $2::timestamptz + $1 * interval '0.5 milliseconds'
@@ -73,7 +73,7 @@ with expired as (
                             else coalesce(t.finished_at, now()) end,
          locked_by = null, lease_expires_at = null
     from expired
-   where t.id = expired.id
+   where t.ctid = expired.place
   returning t.id, t.epoch, t.type, t.queue, t.status, t.attempts, t.error, expired.started_at, expired.locked_by
 ), closed as (
   insert into ${s}.task_events (task_id, epoch, seq, type, data)

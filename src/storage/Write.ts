@@ -85,14 +85,14 @@ with said as (
       on conflict do nothing
   returning task_id
 ), held as materialized (
-  select outcome.*, mine.found
+  select outcome.*, mine.found, mine.place
     from (
       select * from unnest($7::bigint[], $8::bigint[], $9::text[], $10::text[], $11::text[], $12::float8[], $13::int[],
                            $14::text[], $15::int[], $16::text[], $17::bool[])
         as given(id, epoch, status, result, error, delay, refund, closing, seq, data, announce)
        order by id
     ) outcome cross join lateral (
-      select t.status as found from ${s}.tasks t
+      select t.status as found, t.ctid as place from ${s}.tasks t
        where t.id = outcome.id and t.epoch = outcome.epoch and t.locked_by = $1
          for no key update skip locked
     ) mine
@@ -108,7 +108,7 @@ with said as (
                             else coalesce(t.finished_at, now()) end,
          locked_by = null, lease_expires_at = null
     from held
-   where t.id = held.id
+   where t.ctid = held.place
   returning t.id, t.epoch, t.status, t.queue, t.started_at, t.run_at, ${
   columns.uniqueKey ? "t.unique_key" : "null::text as unique_key"
 },
