@@ -33,23 +33,6 @@ const done = Effect.flatMap(PgClient.PgClient, (sql) =>
     ([row]) => row!.count
   ))
 
-/** Every task completed with its own result, none was charged twice, and each has one `done`. */
-const assertAllOnce = Effect.fnUntraced(function*(count: number) {
-  const sql = yield* PgClient.PgClient
-  yield* Harness.awaitAllOver
-  yield* Harness.assertContract
-  assert.deepStrictEqual(
-    yield* sql`select status, attempts, count(*)::int as count from spindle.tasks
-                where result = payload -> 'n' group by 1, 2`,
-    [{ status: "completed", attempts: 1, count }]
-  )
-  assert.deepStrictEqual(
-    yield* sql`select count(*)::int as outcomes, count(distinct task_id)::int as tasks
-                 from spindle.task_events where type = 'done'`,
-    [{ outcomes: count, tasks: count }]
-  )
-})
-
 // What was acknowledged is on the disk, as in production.
 const durable = { synchronous_commit: "on", full_page_writes: "on" }
 
@@ -72,7 +55,7 @@ describe("a server that crashes under load", () => {
           yield* cluster.restart("immediate")
         }
         assert.isBelow(yield* done, count)
-        yield* assertAllOnce(count)
+        yield* Harness.assertAllOnce(count)
         yield* worker.stop
       }).pipe(Effect.scoped, Effect.provide(direct(cluster)))
     }), 90_000)
@@ -113,7 +96,7 @@ describe("a failover to a synchronous standby", () => {
             assert.strictEqual(result, before.get(id))
           }
           yield* proxy.setTarget(standby.host, standby.port)
-          yield* assertAllOnce(count)
+          yield* Harness.assertAllOnce(count)
         }).pipe(Effect.provide(direct(standby)))
         yield* worker.stop
       }).pipe(Effect.scoped, Effect.provide(direct(primary)))

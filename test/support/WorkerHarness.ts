@@ -323,3 +323,20 @@ export const makeStore = Effect.gen(function*() {
   const { columns } = yield* Contract.check(sql, "spindle")
   return TaskStore.make({ sql, schema: "spindle", columns })
 })
+
+/** Every task completed with its own result, none was charged twice, and each has one `done`. */
+export const assertAllOnce = Effect.fnUntraced(function*(count: number) {
+  const sql = yield* PgClient.PgClient
+  yield* awaitAllOver
+  yield* assertContract
+  assert.deepStrictEqual(
+    yield* sql`select status, attempts, count(*)::int as count from spindle.tasks
+                where result = payload -> 'n' group by 1, 2`,
+    [{ status: "completed", attempts: 1, count }]
+  )
+  assert.deepStrictEqual(
+    yield* sql`select count(*)::int as outcomes, count(distinct task_id)::int as tasks
+                 from spindle.task_events where type = 'done'`,
+    [{ outcomes: count, tasks: count }]
+  )
+})
