@@ -120,13 +120,8 @@ const decode = (text: string) => Option.getOrUndefined(Option.liftThrowable(deco
 
 const parsePort = (text: string) => text === "" ? Option.some(5432) : Variable.wholeNumber(1, 65535)(text)
 
-/**
- * Whether a connection to the host cannot leave the machine.
- *
- * @category predicates
- * @since 0.1.0
- */
-export const isLocal = (host: string): boolean =>
+// A connection to such a host cannot leave the machine.
+const isLocal = (host: string) =>
   isSocket(host) || host === "localhost" || host === "::1" || (Net.isIPv4(host) && host.startsWith("127."))
 
 const isSocket = (host: string) => host.startsWith("/")

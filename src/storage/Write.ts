@@ -49,8 +49,8 @@ export interface OutcomeEntry {
 
 /**
  * What became of a write: the claims that ended by it, which of them found the task cancelled, and which another status
- * that somebody else had written. An outcome that is not in `accepted` found its row locked by somebody else, or no
- * longer its own.
+ * that somebody else had written. An outcome that is not in `accepted` found its row locked by somebody else, changed
+ * while the statement began, or no longer its own.
  *
  * @category models
  * @since 0.1.0

@@ -1,7 +1,8 @@
 /**
  * Renews the leases of what this worker holds, and lets go of what it can no longer be sure of.
  *
- * A lease counts from the moment a renewal was *sent*, on this process's monotonic clock. Three quarters of it after the
+ * A lease counts from the reply to the claim, and then from the moment a renewal was *sent*, on this process's monotonic
+ * clock. Three quarters of it after the
  * last renewal that succeeded the handlers are stopped: their tasks may be somebody else's soon. That is a courtesy to
  * them; what keeps a late outcome out is the fence.
  *

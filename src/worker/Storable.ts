@@ -40,13 +40,7 @@ export const make = (json: Schema.Json): Storable => {
   return { text: cleaned, sanitized: cleaned !== text }
 }
 
-/**
- * The same for a text column.
- *
- * @category constructors
- * @since 0.1.0
- */
-export const cleanText = (text: string): string => text.replaceAll("\0", "\uFFFD").toWellFormed()
+const cleanText = (text: string): string => text.replaceAll("\0", "\uFFFD").toWellFormed()
 
 const clean = (json: Schema.Json): Schema.Json =>
   typeof json === "string"
