@@ -5,6 +5,7 @@
  */
 import * as PgTypes from "@effect/sql-pg/PgTypes"
 import * as Context from "effect/Context"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type * as Schema from "effect/Schema"
@@ -62,6 +63,7 @@ export interface Swept {
 }
 
 const patience = "5 seconds"
+const writePatience = "12 seconds"
 
 type Result<A> = Effect.Effect<A, StorageError.StorageError>
 
@@ -105,11 +107,16 @@ export class TaskStore extends Context.Service<TaskStore, {
     const s = Names.quote(schema)
     const run = <Row extends object>(operation: string, text: string, parameters: ReadonlyArray<unknown>) =>
       StorageError.refine(operation)(sql.unsafe<Row>(text, parameters))
-    // A connection that died in silence must not hold a loop for ever. Claims, heartbeats and writes have a patience of
+    // A connection that died in silence must not hold a loop for ever. Claims and heartbeats have a patience of
     // their own.
-    const ask = <Row extends object>(operation: string, text: string, parameters: ReadonlyArray<unknown>) =>
+    const ask = <Row extends object>(
+      operation: string,
+      text: string,
+      parameters: ReadonlyArray<unknown>,
+      within: Duration.Input = patience
+    ) =>
       Effect.flatMap(
-        Db.patiently(run<Row>(operation, text, parameters), patience),
+        Db.patiently(run<Row>(operation, text, parameters), within),
         Option.match({
           onNone: () =>
             Effect.fail(new StorageError.StorageError({ operation, transient: true, cause: "no answer in time" })),
@@ -149,10 +156,11 @@ export class TaskStore extends Context.Service<TaskStore, {
         ),
       write: (workerId, events, outcomes) =>
         Effect.map(
-          run<{ readonly [Key in keyof Write.Written]: ReadonlyArray<bigint> | null }>(
+          ask<{ readonly [Key in keyof Write.Written]: ReadonlyArray<bigint> | null }>(
             "write events and outcomes",
             write,
-            Write.parameters(workerId, events, outcomes)
+            Write.parameters(workerId, events, outcomes),
+            writePatience
           ),
           ([row]) => ({
             accepted: row?.accepted ?? [],

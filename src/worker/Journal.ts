@@ -11,10 +11,8 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Latch from "effect/Latch"
 import * as Layer from "effect/Layer"
-import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
-import * as Db from "../Db.ts"
-import { StorageError } from "../storage/StorageError.ts"
+import type { StorageError } from "../storage/StorageError.ts"
 import { TaskStore } from "../storage/TaskStore.ts"
 import type { OutcomeEntry, Written } from "../storage/Write.ts"
 import { annotations, type Attempt, keyOf } from "./Attempt.ts"
@@ -22,7 +20,6 @@ import { Backlog, type Item, type Verdict } from "./Backlog.ts"
 import { Settings } from "./Settings.ts"
 
 const windowMillis = 10
-const patience = "12 seconds"
 const firstPauseMillis = 2
 const lastPauseMillis = 1000
 
@@ -83,21 +80,10 @@ export class Journal extends Context.Service<Journal, {
         })
 
       const write = (items: ReadonlyArray<Item>): Effect.Effect<Written, StorageError> =>
-        Db.patiently(
-          store.write(
-            workerId,
-            items.flatMap(({ event }) => event ?? []),
-            items.flatMap(({ outcome }) => outcome ?? [])
-          ),
-          patience
-        ).pipe(
-          Effect.flatMap(Option.match({
-            onNone: () =>
-              Effect.fail(
-                new StorageError({ operation: "write outcomes", transient: true, cause: "no answer in time" })
-              ),
-            onSome: Effect.succeed
-          }))
+        store.write(
+          workerId,
+          items.flatMap(({ event }) => event ?? []),
+          items.flatMap(({ outcome }) => outcome ?? [])
         )
 
       const persist = (items: ReadonlyArray<Item>) =>
