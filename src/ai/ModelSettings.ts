@@ -9,6 +9,7 @@
  * @since 0.1.0
  */
 import * as Context from "effect/Context"
+import type * as JsonSchema from "effect/JsonSchema"
 
 /**
  * Settings of one request. What is absent is the provider's to choose.
@@ -23,6 +24,11 @@ export interface Settings {
   readonly temperature?: number | undefined
   /** After how many tokens the answer is cut off, with `finishReason` `length`. */
   readonly maxOutputTokens?: number | undefined
+  /**
+   * The answer is to be one JSON document that fits this schema. A provider with structured output enforces it; with any
+   * other, the prompt has to say it too, and the reader has to check.
+   */
+  readonly json?: { readonly name: string; readonly schema: JsonSchema.JsonSchema } | undefined
 }
 
 /**
