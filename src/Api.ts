@@ -1,0 +1,272 @@
+/**
+ * The HTTP API, defined once: the server, the OpenAPI document and the typed client (the page's own) all come from it.
+ *
+ * ```ts
+ * import { Effect } from "effect"
+ * import { FetchHttpClient } from "effect/http"
+ * import { HttpApiClient } from "effect/http-api"
+ * import { Api } from "effect-spindle/Api"
+ *
+ * const depth = Effect.gen(function*() {
+ *   const spindle = yield* HttpApiClient.make(Api, { baseUrl: "http://127.0.0.1:5000" })
+ *   return (yield* spindle.overview.get()).depth
+ * }).pipe(Effect.provide(FetchHttpClient.layer))
+ * ```
+ *
+ * Errors are problem details (RFC 9457).
+ *
+ * @since 0.1.0
+ */
+import * as HttpApi from "effect/http-api/HttpApi"
+import * as HttpApiEndpoint from "effect/http-api/HttpApiEndpoint"
+import * as HttpApiError from "effect/http-api/HttpApiError"
+import * as HttpApiGroup from "effect/http-api/HttpApiGroup"
+import * as HttpApiMiddleware from "effect/http-api/HttpApiMiddleware"
+import * as HttpApiSchema from "effect/http-api/HttpApiSchema"
+import * as OpenApi from "effect/http-api/OpenApi"
+import * as Schema from "effect/Schema"
+import * as Views from "./server/Views.ts"
+import * as TaskEvent from "./TaskEvent.ts"
+
+const blank = "about:blank"
+
+/**
+ * There is no such task.
+ *
+ * @category problems
+ * @since 0.1.0
+ */
+export class NotFound
+  extends HttpApiError.Problem<NotFound>()("NotFound", { type: blank, status: 404, title: "Not Found" })
+{}
+
+/**
+ * The task is not in a state that allows it. `outcome` says why:
+ *
+ * - `still_stopping`: it is cancelled and its finalizers are running
+ * - `duplicate`: another task holds its unique key by now
+ * - `not_finished`: it is queued or processing, and cannot be run again yet
+ * - `not_queued`: it is not waiting, and cannot be run now
+ *
+ * @category problems
+ * @since 0.1.0
+ */
+export class Conflict extends HttpApiError.Problem<Conflict>()("Conflict", {
+  type: blank,
+  status: 409,
+  title: "Conflict"
+}, { outcome: Schema.Literals(["still_stopping", "duplicate", "not_finished", "not_queued"]) }) {}
+
+/**
+ * The request is understood and does not fit: a payload against its schema, an option out of range.
+ *
+ * @category problems
+ * @since 0.1.0
+ */
+export class Unprocessable extends HttpApiError.Problem<Unprocessable>()("Unprocessable", {
+  type: blank,
+  status: 422,
+  title: "Unprocessable Content"
+}) {}
+
+/**
+ * A token is needed, and this is not it.
+ *
+ * @category problems
+ * @since 0.1.0
+ */
+export class Unauthorized extends HttpApiError.Problem<Unauthorized>()("Unauthorized", {
+  type: blank,
+  status: 401,
+  title: "Unauthorized"
+}) {}
+
+/**
+ * Not from here, or not at all: another host or origin, or a server that only shows.
+ *
+ * @category problems
+ * @since 0.1.0
+ */
+export class Forbidden extends HttpApiError.Problem<Forbidden>()("Forbidden", {
+  type: blank,
+  status: 403,
+  title: "Forbidden"
+}) {}
+
+/**
+ * The database is away, or the question took longer than the server allows. The same call can succeed later, or with a
+ * narrower filter.
+ *
+ * @category problems
+ * @since 0.1.0
+ */
+export class Unavailable extends HttpApiError.Problem<Unavailable>()("Unavailable", {
+  type: blank,
+  status: 503,
+  title: "Service Unavailable"
+}) {}
+
+const id = { id: Views.TaskId }
+
+/**
+ * An event of a task on the wire: `id` is its position `<epoch>-<seq>`, `event` its type, `data` its JSON.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const TaskStreamEvent = Schema.Struct({
+  id: TaskEvent.PositionFromString,
+  event: Schema.String,
+  data: Schema.fromJsonString(Schema.Json)
+})
+
+/**
+ * What happened in the worker of this process; `event` is `created`, `started`, `completed`, `failed`, `cancelled` or
+ * `released`.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const LifecycleStreamEvent = Schema.Struct({
+  event: Schema.Literals(["created", "started", "completed", "failed", "cancelled", "released"]),
+  data: Schema.fromJsonString(Schema.Struct({
+    id: Views.TaskId,
+    type: Schema.String,
+    queue: Schema.String
+  }))
+})
+
+/**
+ * Who is asking, and what they may.
+ *
+ * @category groups
+ * @since 0.1.0
+ */
+export class Sessions extends HttpApiGroup.make("sessions").add(
+  HttpApiEndpoint.get("get", "/session", {
+    success: Schema.Struct({
+      version: Schema.String,
+      readOnly: Schema.Boolean,
+      /** Whether a token is needed at all. */
+      tokenRequired: Schema.Boolean
+    })
+  }),
+  HttpApiEndpoint.post("login", "/login", {
+    payload: Schema.Struct({ token: Schema.String }),
+    success: HttpApiSchema.NoContent,
+    error: Unauthorized
+  }),
+  HttpApiEndpoint.post("logout", "/logout", { success: HttpApiSchema.NoContent })
+).prefix("/api").annotateMerge(OpenApi.annotations({ title: "Session" })) {}
+
+/**
+ * This process and the tables at a glance.
+ *
+ * @category groups
+ * @since 0.1.0
+ */
+export class OverviewGroup extends HttpApiGroup.make("overview").add(
+  HttpApiEndpoint.get("get", "/overview", { success: Views.Overview, error: Unavailable }),
+  HttpApiEndpoint.get("series", "/series", { success: Views.Series }),
+  HttpApiEndpoint.get("queues", "/queues", { success: Schema.Array(Views.QueueState), error: Unavailable }),
+  HttpApiEndpoint.get("types", "/types", { success: Schema.Array(Views.TypeDefinition) }),
+  HttpApiEndpoint.get("stream", "/stream", {
+    success: HttpApiSchema.StreamSse({ events: LifecycleStreamEvent })
+  })
+).prefix("/api").annotateMerge(OpenApi.annotations({ title: "Overview" })) {}
+
+const limit = Schema.FiniteFromString.check(Schema.isInt(), Schema.isBetween({ minimum: 1, maximum: 200 }))
+
+/**
+ * Find, enqueue, cancel, run again and follow tasks.
+ *
+ * @category groups
+ * @since 0.1.0
+ */
+export class Tasks extends HttpApiGroup.make("tasks").add(
+  HttpApiEndpoint.get("list", "/", {
+    query: { ...Views.filterFields, before: Schema.optionalKey(Views.TaskId), limit: Schema.optionalKey(limit) },
+    success: Views.TaskPage,
+    error: Unavailable
+  }),
+  HttpApiEndpoint.get("get", "/:id", { params: id, success: Views.TaskDetail, error: [NotFound, Unavailable] }),
+  HttpApiEndpoint.post("enqueue", "/", {
+    payload: Views.NewTask,
+    success: Schema.Struct({ id: Views.TaskId, duplicate: Schema.Boolean }).pipe(HttpApiSchema.status(201)),
+    error: [Unprocessable, Unavailable]
+  }),
+  HttpApiEndpoint.post("cancel", "/:id/cancel", {
+    params: id,
+    success: Schema.Struct({
+      outcome: Schema.Literals(["cancelled", "already_completed", "already_failed", "already_cancelled"])
+    }),
+    error: [NotFound, Unavailable]
+  }),
+  HttpApiEndpoint.post("retry", "/:id/retry", {
+    params: id,
+    payload: Schema.Struct({ resetAttempts: Schema.optionalKey(Schema.Boolean) }),
+    success: Schema.Struct({ outcome: Schema.Literal("queued") }),
+    error: [NotFound, Conflict, Unavailable]
+  }),
+  HttpApiEndpoint.post("runNow", "/:id/run-now", {
+    params: id,
+    success: Schema.Struct({ outcome: Schema.Literal("queued") }),
+    error: [NotFound, Conflict, Unavailable]
+  }),
+  HttpApiEndpoint.post("bulk", "/bulk", {
+    payload: Schema.Struct({
+      action: Schema.Literals(["cancel", "retry"]),
+      filter: Schema.Struct({
+        ...Views.filterFields,
+        ids: Schema.optionalKey(Schema.Array(Views.TaskId).check(Schema.isMaxLength(1000)))
+      }),
+      before: Schema.optionalKey(Views.TaskId)
+    }),
+    success: Views.BulkOutcome,
+    error: [Unprocessable, Unavailable]
+  }),
+  HttpApiEndpoint.get("events", "/:id/events", {
+    params: id,
+    query: { after: Schema.optionalKey(TaskEvent.PositionFromString) },
+    headers: { "last-event-id": Schema.optionalKey(TaskEvent.PositionFromString) },
+    success: HttpApiSchema.StreamSse({ events: TaskStreamEvent }),
+    error: [NotFound, Unavailable]
+  })
+).prefix("/api/tasks").annotateMerge(OpenApi.annotations({ title: "Tasks" })) {}
+
+/**
+ * For orchestrators and monitoring. The first two need no token.
+ *
+ * @category groups
+ * @since 0.1.0
+ */
+export class Probes extends HttpApiGroup.make("probes").add(
+  HttpApiEndpoint.get("livez", "/livez", {
+    success: [Views.Health, Views.Health.pipe(HttpApiSchema.status(503))]
+  }),
+  HttpApiEndpoint.get("readyz", "/readyz", {
+    success: [Views.Health, Views.Health.pipe(HttpApiSchema.status(503))]
+  }),
+  HttpApiEndpoint.get("metrics", "/metrics", {
+    success: Schema.String.pipe(HttpApiSchema.asText({ contentType: "text/plain; version=0.0.4; charset=utf-8" }))
+  })
+).annotateMerge(OpenApi.annotations({ title: "Probes" })) {}
+
+/**
+ * The whole API.
+ *
+ * @category api
+ * @since 0.1.0
+ */
+export class Api extends HttpApi.make("spindle")
+  .add(Sessions)
+  .add(OverviewGroup)
+  .add(Tasks)
+  .add(Probes)
+  .middleware(HttpApiMiddleware.ProblemDetails)
+  .annotateMerge(OpenApi.annotations({
+    title: "Spindle",
+    version: "1",
+    description: "See and steer background tasks in PostgreSQL"
+  }))
+{}
