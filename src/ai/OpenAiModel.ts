@@ -117,11 +117,8 @@ export const providerOf = ({ baseUrl = openAiUrl, model }: Options): {
   readonly model: string | undefined
 } => {
   const { host, hostname } = new URL(baseUrl)
-  return { host, model: model ?? (isOpenAi(hostname) ? defaultModel : undefined) }
+  return { host, model: model ?? (OpenAiChat.isOpenAi(hostname) ? defaultModel : undefined) }
 }
-
-const isOpenAi = (hostname: string) => /(^|\.)openai\.com$/.test(hostname)
-const isAzure = (hostname: string) => hostname.endsWith(".azure.com")
 
 /**
  * A language model at OpenAI or a compatible endpoint. It reads `ModelSettings` at each request.
@@ -204,14 +201,12 @@ const make = Effect.fnUntraced(function*(options: Options) {
       model,
       messages: yield* OpenAiChat.messages(prompt),
       stream: true,
-      stream_options: { include_usage: true }
+      stream_options: { include_usage: true },
+      ...(settings.maxOutputTokens !== undefined && OpenAiChat.tokenLimit(hostname, settings.maxOutputTokens))
     }
     const format = yield* OpenAiChat.documentOf(responseFormat, settings)
     if (format !== undefined) body.response_format = format
     if (settings.temperature !== undefined) body.temperature = settings.temperature
-    if (settings.maxOutputTokens !== undefined) {
-      body[isOpenAi(hostname) || isAzure(hostname) ? "max_completion_tokens" : "max_tokens"] = settings.maxOutputTokens
-    }
     return withoutSchemas.has(model) ? OpenAiChat.withoutSchema(body) : body
   })
 
@@ -226,7 +221,8 @@ const make = Effect.fnUntraced(function*(options: Options) {
     Effect.catchIf(
       open(body),
       (error) =>
-        body.response_format?.type === "json_schema" && !isOpenAi(hostname) && OpenAiError.isSchemaRefused(error.cause),
+        body.response_format?.type === "json_schema" && !OpenAiChat.isOpenAi(hostname) &&
+        OpenAiError.isSchemaRefused(error.cause),
       () => {
         withoutSchemas.add(body.model)
         return open(OpenAiChat.withoutSchema(body))

@@ -82,6 +82,27 @@ const assistantText = (part: Prompt.AssistantMessagePart) =>
     : unsupported(part.type === "file" ? "a file of the assistant's" : "tool calls")
 
 /**
+ * Whether it is OpenAI itself that serves there.
+ *
+ * @category predicates
+ * @since 0.1.0
+ */
+export const isOpenAi = (hostname: string): boolean => /(^|\.)openai\.com$/.test(hostname)
+
+/**
+ * The bound of an answer, in the name that the host takes: OpenAI's newer models, which Azure serves too, refuse the old
+ * one, and other servers may not know the new one.
+ *
+ * @category requests
+ * @since 0.1.0
+ */
+export const tokenLimit = (
+  hostname: string,
+  tokens: number
+): Pick<OpenAI.ChatCompletionCreateParams, "max_completion_tokens" | "max_tokens"> =>
+  isOpenAi(hostname) || hostname.endsWith(".azure.com") ? { max_completion_tokens: tokens } : { max_tokens: tokens }
+
+/**
  * The document that is asked for, by the request itself or by its settings.
  *
  * @category requests
