@@ -129,7 +129,7 @@ const maxLength = 500
 
 const masked = (text: string, { apiKey }: Request): string => {
   const line = (apiKey === undefined || apiKey.length < 4 ? text : text.replaceAll(apiKey, "[key]"))
-    .replaceAll(/\bsk-[\w*.…-]+/g, "[key]")
+    .replaceAll(/\bsk-([\w*…-]|\.(?=[\w.*-]))+/g, "[key]")
     .replaceAll(/[\w-]*\*{3,}[\w*-]*/g, "[key]")
     .replaceAll(/\s+/g, " ")
     .trim()
@@ -148,5 +148,8 @@ const retryAfterOf = (headers: Headers | undefined, now: number): Duration.Durat
 
 const isNumber = (text: string) => /^\d+(\.\d+)?$/.test(text)
 
+// `DateTime` takes much more for a date than HTTP does, such as "-1".
 const timeOf = (date: string): number | undefined =>
-  Option.getOrUndefined(Option.map(DateTime.make(date), DateTime.toEpochMillis))
+  /^[A-Z][a-z]+,? .*\d\d:\d\d:\d\d/.test(date)
+    ? Option.getOrUndefined(Option.map(DateTime.make(date), DateTime.toEpochMillis))
+    : undefined
