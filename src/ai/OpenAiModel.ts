@@ -19,8 +19,8 @@ import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type * as OpenAI from "openai"
 import * as Variable from "../config/Variable.ts"
-import * as OpenAiChat from "../internal/OpenAiChat.ts"
-import * as OpenAiError from "../internal/OpenAiError.ts"
+import * as OpenAiChat from "./internal/OpenAiChat.ts"
+import * as OpenAiError from "./internal/OpenAiError.ts"
 import { ModelSettings } from "./ModelSettings.ts"
 
 /**

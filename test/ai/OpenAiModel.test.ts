@@ -1,13 +1,13 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Cause, Duration, Effect, Exit, Fiber, Layer, Redacted, Schema, Stream } from "effect"
+import { Cause, ConfigProvider, Duration, Effect, Exit, Fiber, Layer, Option, Redacted, Schema, Stream } from "effect"
 import { type AiError, LanguageModel, Prompt, Tool, Toolkit } from "effect/ai"
 import { TestClock } from "effect/testing"
 import * as fc from "fast-check"
 import * as AiResponse from "../../src/ai/AiResponse.ts"
+import * as OpenAiChat from "../../src/ai/internal/OpenAiChat.ts"
 import type * as ModelError from "../../src/ai/ModelError.ts"
 import { ModelSettings, type Settings } from "../../src/ai/ModelSettings.ts"
 import * as OpenAiModel from "../../src/ai/OpenAiModel.ts"
-import * as OpenAiChat from "../../src/internal/OpenAiChat.ts"
 import { attempt } from "../support/execution.ts"
 import * as ModelServer from "../support/ModelServer.ts"
 
@@ -47,6 +47,57 @@ const ask = <A, E>(
 ) => effect.pipe(Effect.provideService(ModelSettings, settings), Effect.provide(layer(server)))
 
 describe("OpenAiModel", () => {
+  describe("environment", () => {
+    const given = (env: Record<string, string>) =>
+      Effect.provide(OpenAiModel.config, ConfigProvider.layer(ConfigProvider.fromEnvRecord(env)))
+
+    it.effect("names a provider by its key or its endpoint", () =>
+      Effect.gen(function*() {
+        assert.isTrue(Option.isNone(yield* given({ OPENAI_MODEL: "m" })))
+        assert.isTrue(Option.isNone(yield* given({ OPENAI_API_KEY: "", OPENAI_BASE_URL: "" })))
+        const openAi = Option.getOrThrow(yield* given({ OPENAI_API_KEY: key }))
+        assert.strictEqual(openAi.apiKey && Redacted.value(openAi.apiKey), key)
+        assert.deepStrictEqual(OpenAiModel.providerOf(openAi), {
+          host: "api.openai.com",
+          model: OpenAiModel.defaultModel
+        })
+        const own = Option.getOrThrow(yield* given({ OPENAI_BASE_URL: "http://localhost:11434/v1", OPENAI_MODEL: "" }))
+        assert.isUndefined(own.apiKey)
+        assert.deepStrictEqual(OpenAiModel.providerOf(own), { host: "localhost:11434", model: undefined })
+      }))
+
+    it.effect("makes a layer of it", () =>
+      Effect.gen(function*() {
+        const server = yield* ModelServer.make(ModelServer.says("hi"))
+        const env = { OPENAI_BASE_URL: `${server.url}/`, OPENAI_MODEL: "m" }
+        const { text } = yield* LanguageModel.generateText({ prompt: "hi" }).pipe(
+          Effect.provide(
+            Layer.provide(OpenAiModel.layerConfig, ConfigProvider.layer(ConfigProvider.fromEnvRecord(env)))
+          )
+        )
+        assert.strictEqual(text, "hi")
+        assert.strictEqual(server.exchanges[0]?.path, "/v1/chat/completions")
+      }))
+
+    it.effect("is missed where there is none", () =>
+      Effect.gen(function*() {
+        const { message } = yield* Layer.build(OpenAiModel.layerConfig).pipe(
+          Effect.provide(ConfigProvider.layer(ConfigProvider.fromEnvRecord({}))),
+          Effect.flip
+        )
+        assert.include(message, "OPENAI_API_KEY is not set, but must be a key, unless OPENAI_BASE_URL is an endpoint")
+      }))
+
+    it.effect("is no way around a URL that is none", () =>
+      Effect.gen(function*() {
+        const exit = yield* Effect.exit(Layer.build(OpenAiModel.layer({ baseUrl: "ftp://example.com" })))
+        assert.include(
+          String(Exit.isFailure(exit) && Cause.squash(exit.cause)),
+          "baseUrl is \"ftp://example.com\", but must be like https://api.openai.com/v1"
+        )
+      }))
+  })
+
   describe("request", () => {
     it.effect("asks for a stream with usage, and leaves out what is not set", () =>
       Effect.gen(function*() {

@@ -14,7 +14,7 @@ import type * as JsonSchema from "effect/JsonSchema"
 import * as Predicate from "effect/Predicate"
 import * as Stream from "effect/Stream"
 import type * as OpenAI from "openai/resources/chat/completions"
-import type { Settings } from "../ai/ModelSettings.ts"
+import type { Settings } from "../ModelSettings.ts"
 
 /**
  * The messages of a prompt. Fails with what the protocol, or this layer, has no form for.
