@@ -7,6 +7,7 @@
  * @since 0.1.0
  */
 import type * as AiError from "effect/ai/AiError"
+import * as Predicate from "effect/Predicate"
 import * as Schema from "effect/Schema"
 import type * as RetryPolicy from "../RetryPolicy.ts"
 
@@ -124,13 +125,16 @@ export const retry: RetryPolicy.RetryPolicy<ModelError> = {
 }
 
 /**
- * Finds the failure that stands for a provider's error.
+ * Finds the failure that stands for a provider's error. Its message is one line.
+ *
+ * Reasons for a limit or a quota have no room for the provider's words; a layer that has some puts them into its metadata,
+ * as `message`.
  *
  * @category conversions
  * @since 0.1.0
  */
 export const fromReason = (reason: AiError.AiErrorReason): ModelError => {
-  const { message } = reason
+  const message = messageOf(reason)
   switch (reason._tag) {
     case "RateLimitError":
       return new RateLimited({ message, ...(reason.retryAfter && { retryAfter: reason.retryAfter }) })
@@ -162,6 +166,15 @@ export const fromReason = (reason: AiError.AiErrorReason): ModelError => {
     case "ToolParameterValidationError":
       return new MalformedOutput({ message })
   }
+}
+
+const messageOf = (reason: AiError.AiErrorReason): string => {
+  // What follows the first line is advice to whoever wrote the program.
+  if (reason._tag === "NetworkError") return reason.message.split("\n", 1)[0]!
+  if (reason._tag !== "RateLimitError" && reason._tag !== "QuotaExhaustedError") return reason.message
+  const words = Object.values(reason.metadata).map((_) => Predicate.hasProperty(_, "message") ? _.message : undefined)
+    .find(Predicate.isString)
+  return words === undefined ? reason.message : `${reason.message.replace(/\.$/, "")}: ${words}`
 }
 
 // Request Timeout, Conflict and Too Early pass by themselves; the other 4xx do not

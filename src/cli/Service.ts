@@ -60,9 +60,6 @@ const serve = Effect.fnUntraced(function*(options: Worker.Options, handlers: Tas
     Effect.annotateLogs({ address, schema: yield* Db.Schema, migrations: options.migrations })
   )
   const registry = yield* build(handlers, source)
-  if (handlers === TasksModule.builtIn) {
-    yield* Effect.logInfo("no --tasks given: AI tasks are answered by the built-in demo model, beside the demo tasks")
-  }
   return yield* Effect.gen(function*() {
     const worker = Context.get(yield* Layer.build(Worker.layer(options)), Worker.Worker)
     yield* welcome(options, worker.id, (yield* HandlerRegistry).types, address)

@@ -6,6 +6,7 @@
 import type * as PgClient from "@effect/sql-pg/PgClient"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import * as Predicate from "effect/Predicate"
 import type * as SqlClient from "effect/sql/SqlClient"
 import * as Fs from "node:fs"
@@ -14,6 +15,7 @@ import * as Path from "node:path"
 import * as Url from "node:url"
 import * as AiTasks from "../ai/AiTasks.ts"
 import * as DemoModel from "../ai/DemoModel.ts"
+import * as OpenAiModel from "../ai/OpenAiModel.ts"
 import * as DemoTasks from "../demo/DemoTasks.ts"
 import * as HandlerRegistry from "../HandlerRegistry.ts"
 import type * as Task from "../Task.ts"
@@ -28,14 +30,28 @@ import { CliFailure } from "./Failure.ts"
  */
 export type Handlers = Layer.Layer<HandlerRegistry.HandlerRegistry, unknown, PgClient.PgClient | SqlClient.SqlClient>
 
+const model = Layer.unwrap(Effect.gen(function*() {
+  const options = yield* OpenAiModel.config
+  if (Option.isNone(options)) {
+    yield* Effect.logInfo("no --tasks given: AI tasks are answered by the built-in demo model, beside the demo tasks")
+    return DemoModel.layer
+  }
+  const { host, model } = OpenAiModel.providerOf(options.value)
+  yield* Effect.logInfo("no --tasks given: AI tasks are answered by a language model, beside the demo tasks").pipe(
+    Effect.annotateLogs({ provider: host, model: model ?? "as each task names it" })
+  )
+  return OpenAiModel.layer(options.value)
+}))
+
 /**
- * The AI tasks, answered by the demo model, and the demo tasks.
+ * The AI tasks, answered by the language model that `OPENAI_API_KEY` or `OPENAI_BASE_URL` names and else by the demo
+ * model, and the demo tasks. Says which, when it is built.
  *
  * @category layers
  * @since 0.1.0
  */
 export const builtIn: Handlers = HandlerRegistry.layer(AiTasks.AiTasks.merge(DemoTasks.DemoTasks)).pipe(
-  Layer.provide([AiTasks.layer.pipe(Layer.provide(DemoModel.layer)), DemoTasks.layer])
+  Layer.provide([AiTasks.layer.pipe(Layer.provide(model)), DemoTasks.layer])
 )
 
 const malformed = (message: string) => new CliFailure({ message, exitCode: 78 })

@@ -56,7 +56,7 @@ describe("ModelError", () => {
     Effect.gen(function*() {
       const error = ModelError.fromReason(reason)
       assert.strictEqual(error._tag, tag)
-      assert.strictEqual(error.message, reason.message)
+      assert.strictEqual(error.message, reason.message.split("\n")[0])
       assert.strictEqual((yield* decide(error))._tag, decision)
     }))
 
@@ -65,6 +65,16 @@ describe("ModelError", () => {
       new Set(cases.map(([reason]) => reason._tag)),
       new Set(AiError.AiErrorReason.members.map((member) => member.fields._tag.schema.literal))
     )
+  })
+
+  it.each([
+    [new AiError.RateLimitError({ metadata: { some: { message: "too fast" } } }), "Rate limit exceeded: too fast"],
+    [
+      new AiError.QuotaExhaustedError({ metadata: { none: null, some: { message: "no credit" } } }),
+      "Quota exhausted. Check your account billing and usage limits: no credit"
+    ]
+  ])("has the provider's own words: $0._tag", (reason, message) => {
+    assert.strictEqual(ModelError.fromReason(reason).message, message)
   })
 
   it.effect("waits as long as the provider says", () =>

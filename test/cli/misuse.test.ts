@@ -43,7 +43,27 @@ describe("a malformed variable stops with one line and 78", () => {
         "mysql://u:secret@h",
         "DATABASE_URL is a URL of the scheme mysql, but must be like postgres://"
       ],
-      ["check", "WORKER_DATABASE_SSL", "yes", "WORKER_DATABASE_SSL is \"yes\", but must be \"verify-full\""]
+      ["check", "WORKER_DATABASE_SSL", "yes", "WORKER_DATABASE_SSL is \"yes\", but must be \"verify-full\""],
+      [
+        "start",
+        "OPENAI_BASE_URL",
+        "localhost:11434",
+        "OPENAI_BASE_URL is \"localhost:11434\", but must be like https://api.openai.com/v1, without a user or a password"
+      ],
+      [
+        "start",
+        "OPENAI_BASE_URL",
+        "http://user:secret@localhost/v1",
+        "OPENAI_BASE_URL is a text with an @, but must be like https://api.openai.com/v1, without a user or a password"
+      ],
+      ["start", "OPENAI_BASE_URL", "?key=secret", "OPENAI_BASE_URL is \"\", but must be like https://"],
+      [
+        "start",
+        "OPENAI_API_KEY",
+        "secret key",
+        "OPENAI_API_KEY is a text that no request can carry, but must be letters"
+      ],
+      ["start", "OPENAI_API_KEY", "secret\n", "OPENAI_API_KEY is a text that no request can carry, but must be letters"]
     ] as const
   )("%s with %s=%s", ([command, name, value, line]) =>
     Effect.gen(function*() {

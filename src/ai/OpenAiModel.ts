@@ -1,0 +1,311 @@
+/**
+ * A language model behind OpenAI's Chat Completions API: OpenAI itself, and every endpoint that speaks the same protocol,
+ * such as Ollama, vLLM, llama.cpp or OpenRouter.
+ *
+ * @since 0.1.0
+ */
+import * as AiError from "effect/ai/AiError"
+import * as LanguageModel from "effect/ai/LanguageModel"
+import * as OpenAiStructuredOutput from "effect/ai/OpenAiStructuredOutput"
+import type * as Response from "effect/ai/Response"
+import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
+import * as Config from "effect/Config"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Redacted from "effect/Redacted"
+import type * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import type * as OpenAI from "openai"
+import * as Variable from "../config/Variable.ts"
+import * as OpenAiChat from "./internal/OpenAiChat.ts"
+import * as OpenAiError from "./internal/OpenAiError.ts"
+import { ModelSettings } from "./ModelSettings.ts"
+
+/**
+ * Where the model is.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Options {
+  /** Default: none is sent, which suits endpoints of one's own. */
+  readonly apiKey?: Redacted.Redacted | undefined
+  /** With the version, as in `http://localhost:11434/v1`. Default: `openAiUrl`. */
+  readonly baseUrl?: string | undefined
+  /**
+   * The model of requests that name none in their `ModelSettings`. Default: `defaultModel` at OpenAI. Another endpoint has
+   * models of its own, so there a request without a model fails.
+   */
+  readonly model?: string | undefined
+}
+
+/**
+ * Where OpenAI serves.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const openAiUrl = "https://api.openai.com/v1"
+
+/**
+ * OpenAI's model for many small tasks: cheap, quick, with structured output, and the one that OpenAI names as the
+ * successor of its earlier small models, whose end is near. It thinks before it writes, as all their current models do,
+ * and so takes no `temperature`.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const defaultModel = "gpt-6-luna"
+
+/**
+ * The options that the environment names: `OPENAI_API_KEY`, `OPENAI_BASE_URL` and `OPENAI_MODEL`. None if neither a key
+ * nor an endpoint is set.
+ *
+ * @category config
+ * @since 0.1.0
+ */
+export const config: Config.Config<Option.Option<Options>> = Config.map(
+  Config.all({
+    apiKey: Config.mapEffect(Config.option(Config.Redacted("OPENAI_API_KEY")), (given) => {
+      const key = Option.filter(given, (key) => Redacted.value(key) !== "")
+      return Option.exists(key, (key) => !/^[!-~]+$/.test(Redacted.value(key)))
+        ? Effect.fail(
+          Variable.malformed(
+            "OPENAI_API_KEY",
+            "a text that no request can carry",
+            "letters, digits and signs, no spaces"
+          )
+        )
+        : Effect.succeed(key)
+    }),
+    baseUrl: Config.mapEffect(Config.option(Config.String("OPENAI_BASE_URL")), (given) => {
+      const url = Option.filter(given, (text) => text !== "")
+      return Option.exists(url, (text) => !isBaseUrl(text))
+        ? Effect.fail(Variable.malformed("OPENAI_BASE_URL", withoutSecrets(url.pipe(Option.getOrThrow)), allowedUrl))
+        : Effect.succeed(url)
+    }),
+    model: Variable.make("OPENAI_MODEL", "the name of a model", (text) => Option.some(text))
+  }),
+  ({ apiKey, baseUrl, model }) =>
+    Option.isNone(apiKey) && Option.isNone(baseUrl) ? Option.none() : Option.some({
+      apiKey: Option.getOrUndefined(apiKey),
+      baseUrl: Option.getOrUndefined(baseUrl),
+      model: Option.getOrUndefined(model)
+    })
+)
+
+const allowedUrl = `like ${openAiUrl}, without a user or a password`
+
+const isBaseUrl = (text: string) => {
+  const url = URL.parse(text)
+  return url !== null && /^https?:$/.test(url.protocol) && url.username === "" && url.password === "" && url.hash === ""
+}
+
+const withoutSecrets = (text: string) =>
+  text.includes("@") ? "a text with an @" : JSON.stringify(text.replace(/[?#].*$/s, ""))
+
+/**
+ * The host that answers, and the model it is asked for. Undefined where each request has to name one.
+ *
+ * @category accessors
+ * @since 0.1.0
+ */
+export const providerOf = ({ baseUrl = openAiUrl, model }: Options): {
+  readonly host: string
+  readonly model: string | undefined
+} => {
+  const { host, hostname } = new URL(baseUrl)
+  return { host, model: model ?? (OpenAiChat.isOpenAi(hostname) ? defaultModel : undefined) }
+}
+
+/**
+ * A language model at OpenAI or a compatible endpoint. It reads `ModelSettings` at each request.
+ *
+ * - Every answer is streamed, also to `generateText`. Interrupting a request closes its connection at once.
+ * - The package's own retries are off, and so is every time limit but that of connecting: how long an answer may take is
+ *   for the task's timeout to say.
+ * - `maxOutputTokens` is sent as `max_completion_tokens` to OpenAI and Azure, whose newer models take nothing else, and
+ *   as `max_tokens` to all others, where every server knows it.
+ * - A JSON document is asked for with `response_format: json_schema`; `strict` is set if the schema keeps OpenAI's rules
+ *   for it. An endpoint other than OpenAI's that refuses is asked again at once for any JSON document, with the schema in
+ *   a system message, and so is every later request for the model.
+ * - Text and images can be sent. Tools are not served: a request with a toolkit fails with `InvalidRequestError`.
+ * - A refusal is no answer: it fails with `ContentPolicyError`. What a model thinks comes as `reasoning` parts.
+ *
+ * Fails with `AiError` only. A key is never part of one, nor is anything that looks like a key.
+ *
+ * @category layers
+ * @since 0.1.0
+ * @example
+ * ```ts
+ * import { Layer, Redacted } from "effect"
+ * import * as AiTasks from "effect-spindle/ai/AiTasks"
+ * import * as OpenAiModel from "effect-spindle/ai/OpenAiModel"
+ *
+ * const Local = OpenAiModel.layer({ baseUrl: "http://localhost:11434/v1", model: "llama3.2" })
+ * const AiTasksLive = AiTasks.layer.pipe(Layer.provide(Local))
+ * ```
+ */
+export const layer = (options: Options): Layer.Layer<LanguageModel.LanguageModel> =>
+  Layer.effect(LanguageModel.LanguageModel, make(options))
+
+/**
+ * The same with the options that the environment names.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerConfig: Layer.Layer<LanguageModel.LanguageModel, Config.ConfigError> = Layer.unwrap(
+  Effect.flatMap(
+    config,
+    Option.match({
+      onNone: () =>
+        Effect.fail(
+          Variable.malformed("OPENAI_API_KEY", "not set", "a key, unless OPENAI_BASE_URL is an endpoint without")
+        ),
+      onSome: (options) => Effect.succeed(layer(options))
+    })
+  )
+)
+
+const make = Effect.fnUntraced(function*(options: Options) {
+  const { baseUrl = openAiUrl } = options
+  if (!isBaseUrl(baseUrl)) {
+    return yield* Effect.die(new Error(`baseUrl is ${withoutSecrets(baseUrl)}, but must be ${allowedUrl}`))
+  }
+  const { hostname, origin, pathname } = new URL(baseUrl)
+  const apiKey = options.apiKey === undefined ? undefined : Redacted.value(options.apiKey)
+  const request: OpenAiError.Request = { url: `${origin}${pathname.replace(/\/$/, "")}/chat/completions`, apiKey }
+  const client = yield* makeClient(baseUrl, apiKey)
+  const { model: defaultModel } = providerOf(options)
+  const withoutSchemas = new Set<string>()
+
+  const bodyOf = Effect.fnUntraced(function*({ prompt, responseFormat, tools }: LanguageModel.ProviderOptions) {
+    const settings = yield* ModelSettings
+    const model = settings.model ?? defaultModel
+    if (tools.length > 0) {
+      return yield* new AiError.InvalidRequestError({
+        parameter: "toolkit",
+        description: "OpenAiModel serves no tools"
+      })
+    }
+    if (model === undefined) {
+      return yield* new AiError.InvalidRequestError({
+        parameter: "model",
+        description: `No model is named, and ${hostname} has no default: name one in the request or in OPENAI_MODEL`
+      })
+    }
+    const body: OpenAI.OpenAI.ChatCompletionCreateParamsStreaming = {
+      model,
+      messages: yield* OpenAiChat.messages(prompt),
+      stream: true,
+      stream_options: { include_usage: true },
+      ...(settings.maxOutputTokens !== undefined && OpenAiChat.tokenLimit(hostname, settings.maxOutputTokens))
+    }
+    const format = yield* OpenAiChat.documentOf(responseFormat, settings)
+    if (format !== undefined) body.response_format = format
+    if (settings.temperature !== undefined) body.temperature = settings.temperature
+    return withoutSchemas.has(model) ? OpenAiChat.withoutSchema(body) : body
+  })
+
+  // The scope is that of the stream: where it closes early, the request ends.
+  const open = (body: OpenAI.OpenAI.ChatCompletionCreateParamsStreaming) =>
+    Effect.flatMap(
+      Effect.abortSignal,
+      (signal) => Effect.tryPromise(() => client.chat.completions.create(body, { signal }).withResponse())
+    )
+
+  const ask = (body: OpenAI.OpenAI.ChatCompletionCreateParamsStreaming) =>
+    Effect.catchIf(
+      open(body),
+      (error) =>
+        body.response_format?.type === "json_schema" && !OpenAiChat.isOpenAi(hostname) &&
+        OpenAiError.isSchemaRefused(error.cause),
+      () => {
+        withoutSchemas.add(body.model)
+        return open(OpenAiChat.withoutSchema(body))
+      }
+    )
+
+  const failed = ({ cause }: Cause.UnknownError): Effect.Effect<never, AiError.AiErrorReason> =>
+    Effect.flatMap(Clock.currentTimeMillis, (now) => Effect.fail(OpenAiError.reasonOf(cause, request, now)))
+
+  const answer = (
+    options: LanguageModel.ProviderOptions,
+    method: string
+  ): Stream.Stream<Response.StreamPartEncoded, AiError.AiError> =>
+    Stream.unwrap(Effect.gen(function*() {
+      const body = yield* bodyOf(options)
+      const { data, response } = yield* Effect.catch(ask(body), failed)
+      const type = response.headers.get("content-type") ?? ""
+      if (/html|json/.test(type)) {
+        return yield* new AiError.InvalidResponseError({
+          description: `${request.url} answered with ${type} and not with a stream of events`
+        })
+      }
+      const { end, isComplete, read } = OpenAiChat.reader()
+      return Stream.fromAsyncIterable(data, (cause) => new Cause.UnknownError(cause)).pipe(
+        Stream.map(read),
+        Stream.flattenIterable,
+        // A connection that breaks after the last word has broken nothing.
+        Stream.catch((error) => isComplete() ? Stream.empty : Stream.fromEffect(failed(error))),
+        Stream.concat(end)
+      )
+    })).pipe(Stream.mapError((reason) => AiError.make({ module: "OpenAiModel", method, reason })))
+
+  return yield* LanguageModel.make({
+    codecTransformer: OpenAiStructuredOutput.toCodecOpenAI,
+    streamText: (options) => answer(options, "streamText"),
+    generateText: (options) => Effect.map(Stream.runCollect(answer(options, "generateText")), whole)
+  })
+})
+
+const makeClient = Effect.fnUntraced(function*(
+  baseURL: string,
+  apiKey: string | undefined
+): Effect.fn.Return<OpenAI.OpenAI, never, Scope.Scope> {
+  // Only who asks a model pays for loading these.
+  const [{ OpenAI }, Undici] = yield* Effect.promise(() =>
+    Promise.all([import("openai"), import("@effect/platform-node/Undici")])
+  )
+  const dispatcher = yield* Effect.acquireRelease(
+    // With HTTP/1.1 the connection of a request is its own, and closing it disturbs no other.
+    Effect.sync(() => new Undici.Agent({ allowH2: false, headersTimeout: 0, bodyTimeout: 0 })),
+    (agent) => Effect.promise(() => agent.destroy())
+  )
+  return new OpenAI({
+    baseURL,
+    // The package insists on a key; without one, the header is left out.
+    apiKey: apiKey ?? "none",
+    adminAPIKey: null,
+    ...(apiKey === undefined && { defaultHeaders: { Authorization: null } }),
+    maxRetries: 0,
+    timeout: 2 ** 31 - 1,
+    logLevel: "off",
+    // The same fetch in other types: those of the platform, and of the package that it comes from.
+    fetch: (url, init) => Undici.fetch(url as any, { ...init as any, dispatcher }) as any
+  })
+})
+
+const whole = (parts: ReadonlyArray<Response.StreamPartEncoded>): Array<Response.PartEncoded> => {
+  const content: Array<Response.PartEncoded> = []
+  for (const part of parts) {
+    switch (part.type) {
+      case "response-metadata":
+      case "finish": {
+        content.push(part)
+        break
+      }
+      case "text-delta":
+      case "reasoning-delta": {
+        const type = part.type === "text-delta" ? "text" : "reasoning"
+        const last = content.at(-1)
+        const text = last?.type === type ? last.text + part.delta : part.delta
+        content.splice(last?.type === type ? -1 : content.length, 1, { type, text })
+      }
+    }
+  }
+  return content
+}

@@ -1,0 +1,720 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Cause, ConfigProvider, Duration, Effect, Exit, Fiber, Layer, Option, Redacted, Schema, Stream } from "effect"
+import { type AiError, LanguageModel, Prompt, Tool, Toolkit } from "effect/ai"
+import { TestClock } from "effect/testing"
+import * as fc from "fast-check"
+import * as AiResponse from "../../src/ai/AiResponse.ts"
+import * as OpenAiChat from "../../src/ai/internal/OpenAiChat.ts"
+import type * as ModelError from "../../src/ai/ModelError.ts"
+import { ModelSettings, type Settings } from "../../src/ai/ModelSettings.ts"
+import * as OpenAiModel from "../../src/ai/OpenAiModel.ts"
+import { attempt } from "../support/execution.ts"
+import * as ModelServer from "../support/ModelServer.ts"
+
+const { begin, chunk, done, error, event, events, finish, text, usage } = ModelServer
+
+const key = "sk-test-0123456789abcdef"
+
+type Answer = (exchange: ModelServer.Exchange) => Effect.Effect<void>
+
+const layer = ({ url }: ModelServer.ModelServer, options: OpenAiModel.Options = {}) =>
+  OpenAiModel.layer({ apiKey: Redacted.make(key), baseUrl: url, model: "m", ...options })
+
+/** Sends these pieces and ends the answer. */
+const sends = (...pieces: ReadonlyArray<string | Uint8Array>): Answer => (exchange) =>
+  Effect.andThen(exchange.send(...pieces), exchange.end)
+
+/** The task on a server that answers so. */
+const run = Effect.fnUntraced(function*(answer: Answer, payload: AiResponse.Payload = { prompt: "hi" }) {
+  const server = yield* ModelServer.make(answer)
+  const { events, execution } = attempt(AiResponse.AiResponse)
+  const exit = yield* AiResponse.handler(payload, execution).pipe(Effect.provide(layer(server)), Effect.exit)
+  return {
+    exit,
+    events,
+    texts: events.flatMap((event) => event._tag === "text_delta" ? [event.text] : []),
+    exchanges: server.exchanges
+  }
+})
+
+const failure = (answer: Answer) => Effect.flatMap(run(answer), ({ exit }) => Effect.flip(exit))
+
+/** A request of a user's own. */
+const ask = <A, E>(
+  server: ModelServer.ModelServer,
+  effect: Effect.Effect<A, E, LanguageModel.LanguageModel>,
+  settings: Settings = {}
+) => effect.pipe(Effect.provideService(ModelSettings, settings), Effect.provide(layer(server)))
+
+describe("OpenAiModel", () => {
+  describe("environment", () => {
+    const given = (env: Record<string, string>) =>
+      Effect.provide(OpenAiModel.config, ConfigProvider.layer(ConfigProvider.fromEnvRecord(env)))
+
+    it.effect("names a provider by its key or its endpoint", () =>
+      Effect.gen(function*() {
+        assert.isTrue(Option.isNone(yield* given({ OPENAI_MODEL: "m" })))
+        assert.isTrue(Option.isNone(yield* given({ OPENAI_API_KEY: "", OPENAI_BASE_URL: "" })))
+        const openAi = Option.getOrThrow(yield* given({ OPENAI_API_KEY: key }))
+        assert.strictEqual(openAi.apiKey && Redacted.value(openAi.apiKey), key)
+        assert.deepStrictEqual(OpenAiModel.providerOf(openAi), {
+          host: "api.openai.com",
+          model: OpenAiModel.defaultModel
+        })
+        const own = Option.getOrThrow(yield* given({ OPENAI_BASE_URL: "http://localhost:11434/v1", OPENAI_MODEL: "" }))
+        assert.isUndefined(own.apiKey)
+        assert.deepStrictEqual(OpenAiModel.providerOf(own), { host: "localhost:11434", model: undefined })
+      }))
+
+    it.effect("makes a layer of it", () =>
+      Effect.gen(function*() {
+        const server = yield* ModelServer.make(ModelServer.says("hi"))
+        const env = { OPENAI_BASE_URL: `${server.url}/`, OPENAI_MODEL: "m" }
+        const { text } = yield* LanguageModel.generateText({ prompt: "hi" }).pipe(
+          Effect.provide(
+            Layer.provide(OpenAiModel.layerConfig, ConfigProvider.layer(ConfigProvider.fromEnvRecord(env)))
+          )
+        )
+        assert.strictEqual(text, "hi")
+        assert.strictEqual(server.exchanges[0]?.path, "/v1/chat/completions")
+      }))
+
+    it.effect("is missed where there is none", () =>
+      Effect.gen(function*() {
+        const { message } = yield* Layer.build(OpenAiModel.layerConfig).pipe(
+          Effect.provide(ConfigProvider.layer(ConfigProvider.fromEnvRecord({}))),
+          Effect.flip
+        )
+        assert.include(message, "OPENAI_API_KEY is not set, but must be a key, unless OPENAI_BASE_URL is an endpoint")
+      }))
+
+    it.effect("is no way around a URL that is none", () =>
+      Effect.gen(function*() {
+        const exit = yield* Effect.exit(Layer.build(OpenAiModel.layer({ baseUrl: "ftp://example.com" })))
+        assert.include(
+          String(Exit.isFailure(exit) && Cause.squash(exit.cause)),
+          "baseUrl is \"ftp://example.com\", but must be like https://api.openai.com/v1"
+        )
+      }))
+  })
+
+  describe("request", () => {
+    it.effect("asks for a stream with usage, and leaves out what is not set", () =>
+      Effect.gen(function*() {
+        const { exchanges } = yield* run(ModelServer.says("hi"))
+        const [{ body, headers, path }] = exchanges as [ModelServer.Exchange]
+        assert.strictEqual(path, "/v1/chat/completions")
+        assert.strictEqual(headers.authorization, `Bearer ${key}`)
+        assert.deepStrictEqual(body, {
+          model: "m",
+          messages: [{ role: "user", content: "hi" }],
+          stream: true,
+          stream_options: { include_usage: true }
+        })
+      }))
+
+    it.effect("sends the conversation and the settings", () =>
+      Effect.gen(function*() {
+        const { exchanges } = yield* run(ModelServer.says("hi"), {
+          system: "be brief",
+          messages: [
+            { role: "user", content: "hi" },
+            { role: "assistant", content: "hello" },
+            { role: "user", content: "bye" }
+          ],
+          model: "other",
+          temperature: 0,
+          maxOutputTokens: 9
+        })
+        assert.deepStrictEqual(exchanges[0]?.body, {
+          model: "other",
+          messages: [
+            { role: "system", content: "be brief" },
+            { role: "user", content: "hi" },
+            { role: "assistant", content: "hello" },
+            { role: "user", content: "bye" }
+          ],
+          stream: true,
+          stream_options: { include_usage: true },
+          temperature: 0,
+          max_tokens: 9
+        })
+      }))
+
+    it.each([
+      ["api.openai.com", "max_completion_tokens"],
+      ["eu.api.openai.com", "max_completion_tokens"],
+      ["x.openai.azure.com", "max_completion_tokens"],
+      ["notopenai.com", "max_tokens"],
+      ["localhost", "max_tokens"]
+    ])("bounds the answer at %s with %s", (hostname, name) => {
+      assert.deepStrictEqual<object>(OpenAiChat.tokenLimit(hostname, 5), { [name]: 5 })
+    })
+
+    it.effect("sends no key where none is set", () =>
+      Effect.gen(function*() {
+        const server = yield* ModelServer.make(ModelServer.says("hi"))
+        const { text } = yield* LanguageModel.generateText({ prompt: "hi" }).pipe(
+          Effect.provide(layer(server, { apiKey: undefined }))
+        )
+        assert.strictEqual(text, "hi")
+        assert.notProperty(server.exchanges[0]?.headers, "authorization")
+      }))
+
+    it.effect("sends images", () =>
+      Effect.gen(function*() {
+        const server = yield* ModelServer.make(ModelServer.says("a cat"))
+        const file = (mediaType: string, data: string | Uint8Array | URL) =>
+          Prompt.filePart({ mediaType, data, fileName: undefined })
+        yield* ask(
+          server,
+          LanguageModel.generateText({
+            prompt: Prompt.fromMessages([Prompt.userMessage({
+              content: [
+                Prompt.textPart({ text: "what?" }),
+                file("image/png", new Uint8Array([1, 2, 3])),
+                file("image/*", "AQID"),
+                file("image/gif", new URL("https://example.com/a.gif"))
+              ]
+            })])
+          })
+        )
+        assert.deepStrictEqual(server.exchanges[0]?.body.messages[0].content, [
+          { type: "text", text: "what?" },
+          { type: "image_url", image_url: { url: "data:image/png;base64,AQID" } },
+          { type: "image_url", image_url: { url: "data:image/jpeg;base64,AQID" } },
+          { type: "image_url", image_url: { url: "https://example.com/a.gif" } }
+        ])
+      }))
+
+    it.effect.each<readonly [string, Effect.Effect<unknown, AiError.AiError, LanguageModel.LanguageModel>, string]>([
+      [
+        "a toolkit",
+        Effect.gen(function*() {
+          const toolkit = Toolkit.make(Tool.make("clock", { success: Schema.String }))
+          return yield* LanguageModel.generateText({
+            prompt: "hi",
+            toolkit: yield* toolkit.pipe(Effect.provide(toolkit.toLayer({ clock: () => Effect.succeed("noon") })))
+          })
+        }),
+        "Invalid request: parameter 'toolkit'. OpenAiModel serves no tools"
+      ],
+      [
+        "a document",
+        LanguageModel.generateText({
+          prompt: Prompt.fromMessages([
+            Prompt.userMessage({
+              content: [Prompt.filePart({ mediaType: "application/pdf", data: "", fileName: undefined })]
+            })
+          ])
+        }),
+        "Invalid user input: The prompt has a file of the type application/pdf, but only text and images can be sent"
+      ]
+    ])("refuses %s before anything is sent", ([_, request, message]) =>
+      Effect.gen(function*() {
+        const server = yield* ModelServer.make()
+        const { reason } = yield* Effect.flip(ask(server, request))
+        assert.strictEqual(reason.message, message)
+        assert.lengthOf(server.exchanges, 0)
+      }))
+
+    it.effect("needs a model where there is no default", () =>
+      Effect.gen(function*() {
+        const server = yield* ModelServer.make()
+        const { reason } = yield* LanguageModel.generateText({ prompt: "hi" }).pipe(
+          Effect.provide(layer(server, { model: undefined })),
+          Effect.flip
+        )
+        assert.strictEqual(reason._tag, "InvalidRequestError")
+        assert.include(reason.message, "name one in the request or in OPENAI_MODEL")
+        assert.lengthOf(server.exchanges, 0)
+      }))
+  })
+
+  describe("answer", () => {
+    it.effect("streams text, then usage, and returns the whole", () =>
+      Effect.gen(function*() {
+        const { events, exit } = yield* run(ModelServer.says("Hel", "lo"))
+        const counts = { inputTokens: 11, outputTokens: 7, totalTokens: 18 }
+        assert.deepStrictEqual(events, [
+          { _tag: "text_delta", text: "Hel" },
+          { _tag: "text_delta", text: "lo" },
+          { _tag: "usage", ...counts, model: ModelServer.model }
+        ])
+        assert.deepStrictEqual(
+          exit,
+          Exit.succeed({ text: "Hello", finishReason: "stop", usage: counts, model: ModelServer.model })
+        )
+      }))
+
+    it.effect("is made of Effect's parts", () =>
+      Effect.gen(function*() {
+        const server = yield* ModelServer.make(sends(
+          begin,
+          chunk({ reasoning_content: "hm" }),
+          chunk({ reasoning: "m" }),
+          text("a"),
+          text("b"),
+          finish(),
+          usage,
+          done
+        ))
+        const parts = yield* ask(server, Stream.runCollect(LanguageModel.streamText({ prompt: "hi" })))
+        assert.deepStrictEqual(
+          parts.map((part) => ["delta" in part ? `${part.type} ${part.delta}` : part.type, "id" in part && part.id]),
+          [
+            ["response-metadata", "chatcmpl-test"],
+            ["reasoning-start", "1"],
+            ["reasoning-delta hm", "1"],
+            ["reasoning-delta m", "1"],
+            ["reasoning-end", "1"],
+            ["text-start", "2"],
+            ["text-delta a", "2"],
+            ["text-delta b", "2"],
+            ["text-end", "2"],
+            ["finish", false]
+          ]
+        )
+        const last = parts.at(-1)
+        assert.isTrue(last?.type === "finish")
+        assert.deepStrictEqual({ ...last?.type === "finish" && last.usage }, {
+          inputTokens: { total: 11, cacheRead: 4, uncached: 7, cacheWrite: undefined },
+          outputTokens: { total: 7, reasoning: 2, text: 5 }
+        })
+      }))
+
+    it.effect("comes while the model writes it, however slowly", () =>
+      Effect.gen(function*() {
+        const server = yield* ModelServer.make()
+        const { events, execution } = attempt(AiResponse.AiResponse)
+        const fiber = yield* AiResponse.handler({ prompt: "hi" }, execution).pipe(
+          Effect.provide(layer(server)),
+          Effect.forkChild
+        )
+        const exchange = yield* server.next
+        yield* TestClock.adjust("1 hour")
+        for (const piece of ["a", "b", "c"]) {
+          const seen = events.length
+          yield* exchange.send(text(piece))
+          while (events.length === seen) yield* Effect.promise(() => new Promise(setImmediate))
+          assert.deepStrictEqual(events.at(-1), { _tag: "text_delta", text: piece })
+          yield* TestClock.adjust("1 hour")
+        }
+        yield* exchange.send(": a comment keeps the connection alive\n\n", finish(), done)
+        yield* exchange.end
+        assert.strictEqual((yield* Fiber.join(fiber)).text, "abc")
+      }))
+
+    it.effect.each<readonly [string, ReadonlyArray<string>, object]>([
+      ["no usage", [text("a"), finish(), done], { usage: null, finishReason: "stop" }],
+      ["usage beside the finish", [text("a"), chunk({}, "length", { usage: ModelServer.counted }), done], {
+        usage: { inputTokens: 11, outputTokens: 7, totalTokens: 18 },
+        finishReason: "length"
+      }],
+      ["usage that is no number", [text("a"), finish(), event({ choices: [], usage: { prompt_tokens: "1" } }), done], {
+        usage: null
+      }],
+      ["a reason of its own", [text("a"), finish("eos"), done], { finishReason: "other" }],
+      ["no [DONE]", [text("a"), finish(), usage], { text: "a", finishReason: "stop" }],
+      ["no blank line at the end", [text("a"), finish().trimEnd()], { text: "a" }],
+      ["lines that end in CR LF", [text("a"), finish(), done].map((piece) => piece.replaceAll("\n", "\r\n")), {
+        text: "a"
+      }],
+      ["other choices", [event({ choices: [{ index: 1, delta: { content: "x" } }] }), text("a"), finish(), done], {
+        text: "a"
+      }],
+      ["fields that nobody knows", [event({ object: "ping" }), "event: ping\ndata: null\n\n", text("a"), finish()], {
+        text: "a"
+      }],
+      ["text in parts", [chunk({ content: [{ type: "thinking" }, { type: "text", text: "a" }] }), finish()], {
+        text: "a"
+      }]
+    ])("is taken with %s", ([_, pieces, expected]) =>
+      Effect.gen(function*() {
+        const { exit } = yield* run(sends(begin, ...pieces))
+        assert.deepInclude(yield* exit, { text: "a", model: ModelServer.model, ...expected })
+      }))
+
+    it.effect("is whole when the connection breaks after the model was done", () =>
+      Effect.gen(function*() {
+        const { exit } = yield* run((exchange) =>
+          Effect.andThen(exchange.send(begin, text("a"), finish()), exchange.cut)
+        )
+        assert.deepInclude(yield* exit, { text: "a", finishReason: "stop", usage: null })
+      }))
+
+    it.effect("is also given in one piece", () =>
+      Effect.gen(function*() {
+        const server = yield* ModelServer.make(sends(begin, chunk({ reasoning: "hm" }), ...events(["a", "b"])))
+        const response = yield* ask(server, LanguageModel.generateText({ prompt: "hi" }))
+        assert.deepStrictEqual([response.text, response.reasoningText, response.finishReason], ["ab", "hm", "stop"])
+        assert.strictEqual(response.usage.outputTokens.total, 7)
+      }))
+  })
+
+  describe("text", () => {
+    const spoken =
+      "a\u{1F600}\u{1F469}\u200D\u{1F4BB} e\u0301 שלום \u202Eعربى\u202C \u0000\r\n\t\\\"\uFEFF\u2028 데이터 data: [DONE]"
+
+    it.effect("is the same byte for byte, with a packet for every byte", () =>
+      Effect.gen(function*() {
+        const bytes = Buffer.from(events(Array.from(spoken)).join(""))
+        const { exit, texts } = yield* run(sends(...Array.from(bytes, (byte) => Uint8Array.of(byte))))
+        assert.deepStrictEqual(texts, Array.from(spoken))
+        assert.strictEqual((yield* exit).text, spoken)
+      }))
+
+    it.effect("has whole characters where a chunk has half of one", () =>
+      Effect.gen(function*() {
+        // a server that streams UTF-16 escapes one at a time
+        const escaped = (unit: string) => text("x").replace("\"x\"", `"${unit}"`)
+        const { exit, texts } = yield* run(
+          sends(begin, escaped("a\\ud83d"), escaped("\\ude00"), escaped("\\u0000"), finish(), done)
+        )
+        assert.deepStrictEqual(texts, ["a", "\u{1F600}", "\0"])
+        assert.strictEqual((yield* exit).text, "a\u{1F600}\0")
+      }))
+
+    it.effect("is the same whatever it is, and wherever it is cut", () =>
+      Effect.gen(function*() {
+        let pieces: ReadonlyArray<Uint8Array> = []
+        const server = yield* ModelServer.make((exchange) => sends(...pieces)(exchange))
+        const runPromise = Effect.runPromiseWith(yield* Layer.build(layer(server)))
+        const property = fc.asyncProperty(
+          fc.array(
+            fc.string({ unit: fc.oneof(fc.constantFrom("\0", "\n", "\u0301", "א"), fc.string({ unit: "binary" })) })
+          ),
+          fc.array(fc.nat(), { maxLength: 8 }),
+          async (deltas, cuts) => {
+            const bytes = Buffer.from(events(deltas).join(""))
+            const at = [...new Set(cuts.map((cut) => cut % bytes.length))].toSorted((a, b) => a - b)
+            pieces = [0, ...at].map((from, i) => bytes.subarray(from, at[i] ?? bytes.length))
+            const { events: emitted, execution } = attempt(AiResponse.AiResponse)
+            const { text } = await runPromise(AiResponse.handler({ prompt: "hi" }, execution))
+            assert.strictEqual(text, deltas.join(""))
+            assert.strictEqual(emitted.map((_) => _._tag === "text_delta" ? _.text : "").join(""), text)
+          }
+        )
+        yield* Effect.promise(() => fc.assert(property, { numRuns: 100 }))
+      }))
+  })
+
+  describe("failure", () => {
+    const cases: ReadonlyArray<readonly [string, Answer, ModelError.ModelError["_tag"], string]> = [
+      [
+        "401",
+        (exchange) =>
+          exchange.reply(
+            401,
+            error(`Incorrect API key provided: ${key.slice(0, 8)}*****cdef.`, { code: "invalid_api_key" })
+          ),
+        "AuthenticationFailed",
+        "InvalidKey: Verify your API key is correct. Incorrect API key provided: [key]."
+      ],
+      [
+        "403",
+        (exchange) => exchange.reply(403, error(`The project of ${key} has no access`)),
+        "AuthenticationFailed",
+        "InsufficientPermissions: Your API key lacks required permissions. The project of [key] has no access"
+      ],
+      [
+        "404",
+        (exchange) => exchange.reply(404, error("The model `m` does not exist", { code: "model_not_found" })),
+        "InvalidRequest",
+        "Invalid request. The model `m` does not exist"
+      ],
+      [
+        "404 in another form",
+        (exchange) => exchange.reply(404, { error: "model \"m\" not found" }),
+        "InvalidRequest",
+        "Invalid request. model \"m\" not found"
+      ],
+      [
+        "400",
+        (exchange) => exchange.reply(400, error("too long", { param: "messages", code: "context_length_exceeded" })),
+        "InvalidRequest",
+        "Invalid request: parameter 'messages'. too long"
+      ],
+      ["422", (exchange) => exchange.reply(422, { detail: "no" }), "InvalidRequest", "Invalid request. no"],
+      [
+        "a list of errors",
+        (exchange) => exchange.reply(400, [{ error: { code: 400, message: "bad" } }]),
+        "InvalidRequest",
+        "Invalid request. bad"
+      ],
+      [
+        "a prompt that is filtered",
+        (exchange) => exchange.reply(400, error("filtered", { code: "content_filter" })),
+        "ContentFiltered",
+        "Content policy violation: filtered"
+      ],
+      [
+        "a quota that is used up",
+        (exchange) => exchange.reply(429, error("no credit", { code: "insufficient_quota" })),
+        "AuthenticationFailed",
+        "Quota exhausted. Check your account billing and usage limits: no credit"
+      ],
+      [
+        "402",
+        (exchange) => exchange.reply(402, error("pay")),
+        "AuthenticationFailed",
+        "Quota exhausted. Check your account billing and usage limits: pay"
+      ],
+      ["408", (exchange) => exchange.reply(408, error("slow")), "ModelUnavailable", "Internal provider error: slow"],
+      ["409", (exchange) => exchange.reply(409, error("busy")), "ModelUnavailable", "Internal provider error: busy"],
+      ["429", (exchange) => exchange.reply(429, error("slow down")), "RateLimited", "Rate limit exceeded: slow down"],
+      ["500", (exchange) => exchange.reply(500, error("oops")), "ModelUnavailable", "Internal provider error: oops"],
+      [
+        "a proxy's page",
+        (exchange) => exchange.reply(502, "<html><h1>Bad Gateway</h1></html>", { "content-type": "text/html" }),
+        "ModelUnavailable",
+        "Internal provider error: HTTP 502"
+      ],
+      [
+        "503 without a word",
+        (exchange) => exchange.reply(503, ""),
+        "ModelUnavailable",
+        "Internal provider error: HTTP 503"
+      ],
+      [
+        "a page where a stream should be",
+        (exchange) => exchange.reply(200, "<html></html>", { "content-type": "text/html" }),
+        "MalformedOutput",
+        "answered with text/html and not with a stream of events"
+      ],
+      [
+        "a stream cut in the middle",
+        (exchange) => Effect.andThen(exchange.send(begin, text("Hel"), "data: {\"cho"), exchange.cut),
+        "ModelUnavailable",
+        "TransportError: other side closed (POST http://127.0.0.1:"
+      ],
+      [
+        "a connection that is closed without an answer",
+        (exchange) => exchange.cut,
+        "ModelUnavailable",
+        "TransportError: other side closed"
+      ],
+      [
+        "a stream that ends without a finish",
+        sends(begin, text("Hel"), done),
+        "MalformedOutput",
+        "Invalid response: the stream ended before the model had finished"
+      ],
+      ["an empty stream", sends(), "MalformedOutput", "the stream ended before the model had finished"],
+      [
+        "JSON that is none",
+        sends(begin, text("Hel"), "data: {\"choices\": [}\n\n"),
+        "MalformedOutput",
+        "Invalid response: the provider streamed something that is not JSON"
+      ],
+      [
+        "a content filter's stop",
+        sends(begin, text("Hel"), finish("content_filter"), usage, done),
+        "ContentFiltered",
+        "The provider's content filter stopped the answer"
+      ],
+      [
+        "a refusal",
+        sends(begin, chunk({ refusal: "I " }), chunk({ refusal: "can't" }), finish(), usage, done),
+        "ContentFiltered",
+        "Content policy violation: the model refused: I can't"
+      ],
+      ["a refusal without usage", sends(begin, chunk({ refusal: "no" }), finish(), done), "ContentFiltered", "no"],
+      [
+        "an error in the stream",
+        sends(begin, event(error("oops", { type: "server_error" }))),
+        "ModelUnavailable",
+        "Internal provider error: oops"
+      ],
+      [
+        "a limit in the stream",
+        sends(begin, event(error("slow down", { code: "rate_limit_exceeded" }))),
+        "RateLimited",
+        "Rate limit exceeded: slow down"
+      ],
+      [
+        "an error with a status in the stream",
+        sends(event({ error: { code: 502, message: "down" }, choices: [] })),
+        "ModelUnavailable",
+        "Internal provider error: down"
+      ],
+      ["a bad request in the stream", sends(event(error("bad"))), "InvalidRequest", "Invalid request. bad"],
+      ["an error event", sends(`event: error\n${event({ message: "boom" })}`), "ModelUnavailable", "boom"]
+    ]
+
+    it.effect.each(cases)("%s becomes a failure", ([_, answer, tag, message]) =>
+      Effect.gen(function*() {
+        const failed = yield* failure(answer)
+        assert.strictEqual(failed._tag, tag)
+        assert.include(failed.message, message)
+        assert.notInclude(failed.message, "\n")
+        assert.notInclude(failed.message, "sk-test")
+      }))
+
+    it.effect("keeps the text and the usage from before", () =>
+      Effect.gen(function*() {
+        const { events } = yield* run(sends(begin, text("Hel"), finish("content_filter"), usage, done))
+        assert.deepStrictEqual(events.map(({ _tag }) => _tag), ["text_delta", "usage"])
+      }))
+
+    it.effect("is one request: the worker retries", () =>
+      Effect.gen(function*() {
+        const { exchanges } = yield* run((exchange) => exchange.reply(500, error("oops")))
+        assert.lengthOf(exchanges, 1)
+      }))
+
+    it.effect("is told when nothing listens", () =>
+      Effect.gen(function*() {
+        const { url } = yield* Effect.scoped(ModelServer.make())
+        const { execution } = attempt(AiResponse.AiResponse)
+        const failed = yield* AiResponse.handler({ prompt: "hi" }, execution).pipe(
+          Effect.provide(OpenAiModel.layer({ baseUrl: url, model: "m" })),
+          Effect.flip
+        )
+        assert.strictEqual(failed._tag, "ModelUnavailable")
+        const { host } = new URL(url)
+        assert.strictEqual(
+          failed.message,
+          `TransportError: connect ECONNREFUSED ${host} (POST ${url}/chat/completions)`
+        )
+      }))
+
+    it.effect.each<readonly [object, number | undefined]>([
+      [{}, undefined],
+      [{ "retry-after": "7" }, 7000],
+      [{ "retry-after": "0.5" }, 500],
+      [{ "retry-after": "0" }, 0],
+      [{ "retry-after-ms": "120", "retry-after": "7" }, 120],
+      [{ "retry-after": "Thu, 01 Jan 1970 00:00:09 GMT" }, 9000],
+      [{ "retry-after": "Sat, 21 Nov 2026 12:00:30 GMT", date: "Sat, 21 Nov 2026 12:00:00 GMT" }, 30_000],
+      [{ "retry-after": "Sat, 21 Nov 2026 12:00:00 GMT", date: "Sat, 21 Nov 2026 12:00:30 GMT" }, 0],
+      [{ "retry-after": "soon" }, undefined],
+      [{ "retry-after": "-1" }, undefined]
+    ])("waits after a limit as the headers %j say", ([headers, millis]) =>
+      Effect.gen(function*() {
+        const failed = yield* failure((exchange) => exchange.reply(429, error("slow down"), { ...headers }))
+        assert.isTrue(failed._tag === "RateLimited")
+        const { retryAfter } = failed as ModelError.RateLimited
+        assert.strictEqual(retryAfter && Duration.toMillis(retryAfter), millis)
+      }))
+  })
+
+  describe("structured output", () => {
+    const Cat = Schema.Struct({ name: Schema.String, age: Schema.optionalKey(Schema.Int) }).annotate({
+      identifier: "my/Cat"
+    })
+
+    it.effect("asks for the object in OpenAI's subset, and reads it", () =>
+      Effect.gen(function*() {
+        const server = yield* ModelServer.make(ModelServer.says("{\"name\":", "\"Mia\",\"age\":null}"))
+        const { value } = yield* ask(server, LanguageModel.generateObject({ prompt: "a cat", schema: Cat }))
+        assert.deepStrictEqual(value, { name: "Mia" })
+        const { json_schema, type } = server.exchanges[0]!.body.response_format
+        assert.strictEqual(type, "json_schema")
+        assert.deepInclude(json_schema, { name: "my_Cat", strict: true })
+        assert.deepInclude(json_schema.schema, {
+          type: "object",
+          required: ["name", "age"],
+          additionalProperties: false
+        })
+      }))
+
+    const closed = {
+      type: "object",
+      properties: { a: { type: "string" } },
+      required: ["a"],
+      additionalProperties: false
+    }
+    it.effect.each<readonly [boolean, Settings["json"] & {}]>([
+      [true, { name: "n", schema: closed }],
+      [true, { name: "n", schema: { type: "object", properties: {}, additionalProperties: false } }],
+      [true, { name: "n", schema: { ...closed, properties: { a: { enum: [{ type: "object" }] } } } }],
+      [false, { name: "n", schema: { ...closed, required: [] } }],
+      [false, { name: "n", schema: { ...closed, additionalProperties: true } }],
+      [false, { name: "n", schema: { ...closed, properties: { a: { type: "array", items: { type: "object" } } } } }],
+      [false, { name: "n", schema: { ...closed, properties: { a: { oneOf: [closed] } } } }]
+    ])("streams a document: strict %j for %j", ([strict, json]) =>
+      Effect.gen(function*() {
+        const server = yield* ModelServer.make(ModelServer.says("{}"))
+        yield* ask(server, Stream.runDrain(LanguageModel.streamText({ prompt: "hi" })), { json })
+        assert.deepStrictEqual(server.exchanges[0]?.body.response_format, {
+          type: "json_schema",
+          json_schema: { ...json, strict }
+        })
+      }))
+
+    it.effect("does without the schema where the endpoint knows none, from then on", () =>
+      Effect.gen(function*() {
+        const server = yield* ModelServer.make((exchange) =>
+          exchange.body.response_format.type === "json_schema"
+            ? exchange.reply(400, error("This response_format type is unavailable now"))
+            : ModelServer.says("{\"name\":\"Mia\",\"age\":null}")(exchange)
+        )
+        yield* Effect.gen(function*() {
+          for (const _ of [1, 2]) {
+            const { value } = yield* LanguageModel.generateObject({ prompt: "a cat", schema: Cat })
+            assert.deepStrictEqual(value, { name: "Mia" })
+          }
+        }).pipe(Effect.provide(layer(server)))
+        assert.deepStrictEqual(server.exchanges.map(({ body }) => body.response_format.type), [
+          "json_schema",
+          "json_object",
+          "json_object"
+        ])
+        assert.match(
+          server.exchanges[1]?.body.messages[0].content,
+          /^Answer with one JSON document .*"additionalProperties":false/
+        )
+      }))
+
+    it.effect("is an invalid request where the endpoint objects to something else", () =>
+      Effect.gen(function*() {
+        const server = yield* ModelServer.make((exchange) => exchange.reply(400, error("no such grammar")))
+        const { reason } = yield* Effect.flip(
+          ask(server, LanguageModel.generateObject({ prompt: "a cat", schema: Cat }))
+        )
+        assert.strictEqual(reason.message, "Invalid request. no such grammar")
+        assert.lengthOf(server.exchanges, 1)
+      }))
+  })
+
+  describe("interruption", () => {
+    it.effect.each(["before the head", "before the first text", "in the middle"])(
+      "closes the connection %s",
+      (when) =>
+        Effect.gen(function*() {
+          const server = yield* ModelServer.make()
+          const { events, execution } = attempt(AiResponse.AiResponse)
+          const fiber = yield* AiResponse.handler({ prompt: "hi" }, execution).pipe(
+            Effect.provide(layer(server)),
+            Effect.forkChild
+          )
+          const exchange = yield* server.next
+          if (when !== "before the head") yield* exchange.open()
+          if (when === "in the middle") {
+            yield* exchange.send(begin, text("Hel"))
+            while (events.length === 0) yield* Effect.promise(() => new Promise(setImmediate))
+          }
+          yield* Fiber.interrupt(fiber)
+          assert.isFalse((yield* exchange.closed).complete)
+          assert.isTrue(Cause.hasInterruptsOnly(yield* Effect.flip(Effect.sandbox(Fiber.join(fiber)))))
+          assert.lengthOf(events, when === "in the middle" ? 1 : 0)
+        })
+    )
+
+    it.effect("is also what happens to whoever takes only the beginning", () =>
+      Effect.gen(function*() {
+        const server = yield* ModelServer.make((exchange) => exchange.send(begin, text("a"), text("b")))
+        const parts = yield* ask(
+          server,
+          LanguageModel.streamText({ prompt: "hi" }).pipe(
+            Stream.filter(({ type }) => type === "text-delta"),
+            Stream.take(1),
+            Stream.runCollect
+          )
+        )
+        assert.lengthOf(parts, 1)
+        assert.isFalse((yield* server.exchanges[0]!.closed).complete)
+      }))
+  })
+})
