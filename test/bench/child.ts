@@ -1,7 +1,8 @@
 /**
  * The worker process: answers the calls of the bench for the system named by its first argument.
  */
-import type { Calls, Connected, Implementation, Mark, Recorder, Request } from "./protocol.ts"
+import { serve } from "./ipc.ts"
+import type { Calls, Connected, Implementation, Mark, Recorder } from "./protocol.ts"
 import { now } from "./protocol.ts"
 import { systems } from "./systems.ts"
 
@@ -28,7 +29,7 @@ const recorder: Recorder = {
   }
 }
 
-const calls = (implementation: Implementation): Calls => {
+const calls = (implementation: Implementation) => {
   let connected: Connected | undefined
   return {
     prepare: implementation.prepare,
@@ -45,20 +46,10 @@ const calls = (implementation: Implementation): Calls => {
     },
     samples: async () => ({ started, interrupted }),
     stop: async () => connected?.stop()
-  }
+  } satisfies Calls
 }
 
 const system = systems.find(({ name }) => name === process.argv[2])
-if (system === undefined || process.send === undefined) throw new Error("this file is started by the bench")
+if (system === undefined) throw new Error(`there is no system "${process.argv[2]}"`)
 
-const answers = calls(await system.load())
-process.on("message", ({ argument, call, id }: Request) => {
-  const answer = answers[call] as (argument: unknown) => Promise<unknown>
-  answer(argument).then(
-    (value) => process.send?.({ id, value }),
-    (error: unknown) => process.send?.({ id, error: error instanceof Error ? error.stack : String(error) })
-  )
-})
-// A terminal sends Ctrl-C to the whole group; when to end is the parent's to say, or its death's.
-process.on("SIGINT", () => undefined)
-process.on("disconnect", () => process.exit(1))
+serve(calls(await system.load()))

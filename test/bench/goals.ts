@@ -112,6 +112,24 @@ export const cancelUnnotified: Goal = {
   unit: " ms"
 }
 
+export const streamDelay: Goal = {
+  id: "S1",
+  what: "delay p95 from token to readable row, 200 streams",
+  better: "lower",
+  due: 60,
+  aimed: 30,
+  unit: " ms"
+}
+
+export const streamStatements: Goal = {
+  id: "S1",
+  what: "statements per second, 200 streams of 50 tokens/s",
+  better: "lower",
+  due: 400,
+  aimed: 150,
+  unit: ""
+}
+
 const bound = ({ better, unit }: Goal, value: number) => `${better === "higher" ? "≥" : "≤"} ${value}${unit}`
 
 export const due = (goal: Goal): string => bound(goal, goal.due)

@@ -15,6 +15,7 @@ import * as Drain from "./workloads/drain.ts"
 import * as History from "./workloads/history.ts"
 import * as Idle from "./workloads/idle.ts"
 import * as Pickup from "./workloads/pickup.ts"
+import * as Streams from "./workloads/streams.ts"
 
 const run = (workload: WorkloadName, settings: Settings) => {
   switch (workload) {
@@ -26,6 +27,8 @@ const run = (workload: WorkloadName, settings: Settings) => {
       return Effect.map(Idle.workload(settings), Array.of<Section>)
     case "cancel":
       return Cancel.workload(settings)
+    case "streams":
+      return Effect.map(Streams.workload(settings), Array.of<Section>)
     case "history":
       return History.workload(settings)
   }

@@ -43,18 +43,33 @@ export const postmasterOf = (backend: number, database: string): number | undefi
   return found.parent
 }
 
+const processes = () =>
+  readdirSync("/proc").filter((name) => /^\d+$/.test(name)).flatMap((name) => {
+    const found = stat(Number(name))
+    return found === undefined ? [] : [{ pid: Number(name), ...found }]
+  })
+
 /** CPU seconds of a process and all its descendants, the ended ones included. */
 export const treeSeconds = (root: number): number | undefined => {
   const own = stat(root)
   if (own === undefined) return undefined
-  const all = readdirSync("/proc").filter((name) => /^\d+$/.test(name)).flatMap((name) => {
-    const found = stat(Number(name))
-    return found === undefined ? [] : [{ pid: Number(name), ...found }]
-  })
+  const all = processes()
   const sum = (pid: number): number =>
     all.filter(({ parent }) => parent === pid)
       .reduce((ticks, child) => ticks + child.ownTicks + child.childTicks + sum(child.pid), 0)
   return (own.ownTicks + own.childTicks + sum(root)) / ticksPerSecond
+}
+
+/** Stops a process and its children, so that nothing of it answers; gives what `continueTree` needs. */
+export const stopTree = (root: number): ReadonlyArray<number> => {
+  process.kill(root, "SIGSTOP")
+  const children = processes().filter(({ parent }) => parent === root).map(({ pid }) => pid)
+  for (const pid of children) process.kill(pid, "SIGSTOP")
+  return [root, ...children]
+}
+
+export const continueTree = (stopped: ReadonlyArray<number>): void => {
+  for (const pid of stopped) process.kill(pid, "SIGCONT")
 }
 
 /** CPU seconds that all programs of the machine have used, time stolen by other machines included. */

@@ -1,5 +1,5 @@
 /**
- * The program of the worker processes, compiled: stripping types at run time would add some 16 MB to what they are measured by.
+ * The programs of the bench's processes, compiled: stripping types at run time would add some 16 MB to what they are measured by.
  */
 import { Context, Effect, Layer } from "effect"
 import { execFile } from "node:child_process"
@@ -19,12 +19,12 @@ const compile = Effect.gen(function*() {
   const tsc = join(root, "node_modules/typescript/bin/tsc")
   yield* Effect.tryPromise({
     try: () => promisify(execFile)(process.execPath, [tsc, "-p", import.meta.dirname, "--outDir", outDir]),
-    catch: (cause) => new BenchError({ message: `the worker program does not compile: ${String(cause)}` })
+    catch: (cause) => new BenchError({ message: `the programs do not compile: ${String(cause)}` })
   })
-  return join(outDir, "test/bench/child.js")
+  return (file: string) => join(outDir, "test/bench", file)
 })
 
-/** The path of the compiled program. */
-export class Program extends Context.Service<Program, string>()("bench/Program") {
+/** The path of a compiled program. */
+export class Program extends Context.Service<Program, (file: string) => string>()("bench/Program") {
   static readonly layer = Layer.effect(this, compile)
 }

@@ -49,18 +49,6 @@ export interface Calls {
   readonly stop: () => Promise<void>
 }
 
-export interface Request {
-  readonly id: number
-  readonly call: keyof Calls
-  readonly argument: unknown
-}
-
-export interface Reply {
-  readonly id: number
-  readonly value?: unknown
-  readonly error?: string | undefined
-}
-
 /** What the handler of every system reports. */
 export interface Recorder {
   readonly started: (task: string) => void

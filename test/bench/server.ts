@@ -33,6 +33,8 @@ export const connectTo = (url: Redacted.Redacted): Effect.Effect<SqlClient.SqlCl
 export class Server extends Context.Service<Server, {
   /** Whether the bench has started it. */
   readonly owned: boolean
+  /** Its first process, if that is one of this machine. */
+  readonly pid: number | undefined
   readonly admin: SqlClient.SqlClient
   readonly url: (database: string) => Redacted.Redacted
   /** A fresh database, dropped with the scope. */
@@ -114,6 +116,7 @@ const make = Effect.gen(function*() {
 
   return Server.of({
     owned,
+    pid: postmaster,
     admin,
     url,
     database: (template = "template0") => Effect.acquireRelease(create(template), (_) => Effect.ignore(drop(_))),

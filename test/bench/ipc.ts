@@ -1,0 +1,94 @@
+/**
+ * Processes of the bench and the calls that they answer.
+ */
+import { Effect, Exit, type Scope } from "effect"
+import { type ChildProcess, fork } from "node:child_process"
+import { BenchError } from "./errors.ts"
+import { Program } from "./program.ts"
+
+/** What a process can be asked. */
+export type Calls = { readonly [call: string]: (argument: any) => Promise<any> }
+
+interface Request {
+  readonly id: number
+  readonly call: string
+  readonly argument: unknown
+}
+
+interface Reply {
+  readonly id: number
+  readonly value?: unknown
+  readonly error?: string | undefined
+}
+
+/** The bench's end of a process. */
+export interface Process<C> {
+  readonly pid: number
+  readonly call: <Call extends keyof C>(
+    call: Call,
+    ...argument: C[Call] extends (...argument: infer Argument) => Promise<any> ? Argument : never
+  ) => Effect.Effect<C[Call] extends (...argument: any) => Promise<infer Answer> ? Answer : never, BenchError>
+}
+
+const start = <C>(name: string, path: string, args: ReadonlyArray<string>) => {
+  // Nothing but the report may reach stdout: what the process logs goes to stderr.
+  const child: ChildProcess = fork(path, args, { stdio: ["ignore", 2, 2, "ipc"] })
+  const pending = new Map<number, (exit: Exit.Exit<unknown, BenchError>) => void>()
+  const exited = new Promise<void>((resolve) => child.once("exit", () => resolve()).once("error", () => resolve()))
+  let lost: string | undefined
+  let calls = 0
+
+  const lose = (why: string) => {
+    lost ??= `the process of ${name} ${why}`
+    for (const resume of pending.values()) resume(Exit.fail(new BenchError({ message: lost })))
+    pending.clear()
+  }
+  child.on("exit", (code, signal) => lose(`ended with ${signal ?? code}`))
+  child.on("error", (error) => lose(`failed: ${error.message}`))
+  child.on("message", ({ error, id, value }: Reply) => {
+    pending.get(id)?.(error === undefined ? Exit.succeed(value) : Exit.fail(new BenchError({ message: error })))
+    pending.delete(id)
+  })
+
+  const process: Process<C> = {
+    pid: child.pid ?? 0,
+    call: (call, ...[argument]) =>
+      Effect.callback<unknown, BenchError>((resume) => {
+        if (lost !== undefined) return resume(Effect.fail(new BenchError({ message: lost })))
+        const id = calls++
+        pending.set(id, resume)
+        child.send({ id, call: String(call), argument } satisfies Request)
+        return Effect.sync(() => pending.delete(id))
+      }) as Effect.Effect<never, BenchError>
+  }
+  const end = Effect.promise(async () => {
+    child.kill("SIGKILL")
+    await exited
+  })
+  return { process, end }
+}
+
+/** Starts a compiled program of the bench. The process ends with the scope, whatever happens in it. */
+export const spawn = <C>(
+  name: string,
+  file: string,
+  ...args: ReadonlyArray<string>
+): Effect.Effect<Process<C>, never, Program | Scope.Scope> =>
+  Effect.acquireRelease(
+    Effect.map(Program, (program) => start<C>(name, program(file), args)),
+    ({ end }) => end
+  ).pipe(Effect.map(({ process }) => process))
+
+/** The process's own end: answers the bench for as long as that lives. */
+export const serve = (calls: Calls): void => {
+  if (process.send === undefined) throw new Error("this file is started by the bench")
+  process.on("message", ({ argument, call, id }: Request) => {
+    calls[call]!(argument).then(
+      (value) => process.send?.({ id, value }),
+      (error: unknown) => process.send?.({ id, error: error instanceof Error ? error.stack : String(error) })
+    )
+  })
+  // A terminal sends Ctrl-C to the whole group; when to end is the parent's to say, or its death's.
+  process.on("SIGINT", () => undefined)
+  process.on("disconnect", () => process.exit(1))
+}
