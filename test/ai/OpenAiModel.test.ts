@@ -3,6 +3,7 @@ import { Cause, ConfigProvider, Duration, Effect, Exit, Fiber, Layer, Option, Re
 import { type AiError, LanguageModel, Prompt, Tool, Toolkit } from "effect/ai"
 import { TestClock } from "effect/testing"
 import * as fc from "fast-check"
+import { vi } from "vitest"
 import * as AiResponse from "../../src/ai/AiResponse.ts"
 import * as OpenAiRequest from "../../src/ai/internal/OpenAiRequest.ts"
 import type * as ModelError from "../../src/ai/ModelError.ts"
@@ -309,6 +310,30 @@ describe("OpenAiModel", () => {
         usage: { inputTokens: 11, outputTokens: 7, totalTokens: 18 },
         finishReason: "length"
       }],
+      [
+        "usage in every chunk",
+        [
+          chunk({ content: "a" }, null, { usage: { prompt_tokens: 11, completion_tokens: 1 } }),
+          chunk({}, "stop", { usage: ModelServer.counted }),
+          done
+        ],
+        { usage: { inputTokens: 11, outputTokens: 7, totalTokens: 18 } }
+      ],
+      [
+        "usage before the finish alone",
+        [chunk({ content: "a" }, null, { usage: ModelServer.counted }), finish(), done],
+        { usage: { inputTokens: 11, outputTokens: 7, totalTokens: 18 } }
+      ],
+      [
+        "usage in every chunk and again at the end",
+        [
+          chunk({ content: "a" }, null, { usage: { prompt_tokens: 11, completion_tokens: 1 } }),
+          finish(),
+          usage,
+          done
+        ],
+        { usage: { inputTokens: 11, outputTokens: 7, totalTokens: 18 } }
+      ],
       ["usage that is no number", [text("a"), finish(), event({ choices: [], usage: { prompt_tokens: "1" } }), done], {
         usage: null
       }],
@@ -547,6 +572,28 @@ describe("OpenAiModel", () => {
         assert.include(failed.message, message)
         assert.notInclude(failed.message, "\n")
         assert.notInclude(failed.message, "sk-test")
+      }))
+
+    it.effect.each<readonly [string, string, string]>([
+      ["hunter2hunter2", "your key hunter2hunter2 is wrong", "your key [key] is wrong"],
+      ["hunter2hunter2", "your key hunt****er2 is wrong", "your key [key] is wrong"],
+      ["hunter2hunter2", "sk-proj-another_key.Sorry. sk-a...b", "[key]. [key]"],
+      ["x", "the x-axis", "the x-axis"]
+    ])("with the key %j, masks what looks like one in %j", ([apiKey, message, told]) =>
+      Effect.gen(function*() {
+        const server = yield* ModelServer.make((exchange) => exchange.reply(400, error(message)))
+        const { reason } = yield* LanguageModel.generateText({ prompt: "hi" }).pipe(
+          Effect.provide(layer(server, { apiKey: Redacted.make(apiKey) })),
+          Effect.flip
+        )
+        assert.strictEqual(reason.message, `Invalid request. ${told}`)
+      }))
+
+    it.effect("is not printed by the package", () =>
+      Effect.gen(function*() {
+        const printed = vi.spyOn(console, "error")
+        yield* failure(sends("data: {\n\n"))
+        assert.lengthOf(printed.mock.calls, 0)
       }))
 
     it.effect("keeps the text and the usage from before", () =>
@@ -813,8 +860,10 @@ describe("OpenAiModel", () => {
         Effect.gen(function*() {
           const server = yield* ModelServer.make()
           const { events, execution } = attempt(AiResponse.AiResponse)
+          // a layer that outlives the request, and so does not close its connection
+          const context = yield* Layer.build(layer(server))
           const fiber = yield* AiResponse.handler({ prompt: "hi" }, execution).pipe(
-            Effect.provide(layer(server)),
+            Effect.provideContext(context),
             Effect.forkChild
           )
           const exchange = yield* server.next
@@ -833,13 +882,11 @@ describe("OpenAiModel", () => {
     it.effect("is also what happens to whoever takes only the beginning", () =>
       Effect.gen(function*() {
         const server = yield* ModelServer.make((exchange) => exchange.send(begin, text("a"), text("b")))
-        const parts = yield* ask(
-          server,
-          LanguageModel.streamText({ prompt: "hi" }).pipe(
-            Stream.filter(({ type }) => type === "text-delta"),
-            Stream.take(1),
-            Stream.runCollect
-          )
+        const parts = yield* LanguageModel.streamText({ prompt: "hi" }).pipe(
+          Stream.filter(({ type }) => type === "text-delta"),
+          Stream.take(1),
+          Stream.runCollect,
+          Effect.provideContext(yield* Layer.build(layer(server)))
         )
         assert.lengthOf(parts, 1)
         assert.isFalse((yield* server.exchanges[0]!.closed).complete)

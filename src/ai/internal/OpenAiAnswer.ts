@@ -61,7 +61,7 @@ export const reader = (): Reader => {
   const call = (piece: ToolCallFields): ReadonlyArray<Response.StreamPartEncoded> => {
     const { arguments: delta, name } = { ...piece?.function }
     const parts: Array<Response.StreamPartEncoded> = []
-    const index = Number(piece?.index ?? calls.length)
+    const index = Number(piece?.index ?? (Predicate.isString(name) ? calls.length : calls.length - 1))
     let known = calls.findLast((call) => call.index === index)
     // some endpoints number none and put each call into one piece
     if (known === undefined || (Predicate.isString(piece.id) && piece.id !== "" && piece.id !== known.id)) {
@@ -115,7 +115,7 @@ export const reader = (): Reader => {
         ...piece("reasoning", textOf(delta.reasoning_content ?? delta.reasoning)),
         ...piece("text", textOf(delta.content)),
         ...toolCalls.flatMap(call),
-        ...(usage === undefined ? [] : finish())
+        ...(Predicate.isObject(chunk.usage) ? finish() : [])
       ]
     },
     isComplete: () => reason !== undefined,
