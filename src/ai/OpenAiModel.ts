@@ -135,7 +135,7 @@ export const providerOf = ({ baseUrl = openAiUrl, model }: Options): {
  * @since 0.1.0
  * @example
  * ```ts
- * import { Layer, Redacted } from "effect"
+ * import { Layer } from "effect"
  * import * as AiTasks from "effect-spindle/ai/AiTasks"
  * import * as OpenAiModel from "effect-spindle/ai/OpenAiModel"
  *
