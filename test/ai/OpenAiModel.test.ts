@@ -561,6 +561,12 @@ describe("OpenAiModel", () => {
         "ModelUnavailable",
         "Internal provider error: down"
       ],
+      [
+        "a wrong key in the stream",
+        sends(event(error("wrong", { code: "invalid_api_key" }))),
+        "AuthenticationFailed",
+        "InvalidKey: Verify your API key is correct. wrong"
+      ],
       ["a bad request in the stream", sends(event(error("bad"))), "InvalidRequest", "Invalid request. bad"],
       ["an error event", sends(`event: error\n${event({ message: "boom" })}`), "ModelUnavailable", "boom"]
     ]
