@@ -19,8 +19,9 @@ import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type * as OpenAI from "openai"
 import * as Variable from "../config/Variable.ts"
-import * as OpenAiChat from "./internal/OpenAiChat.ts"
+import * as OpenAiAnswer from "./internal/OpenAiAnswer.ts"
 import * as OpenAiError from "./internal/OpenAiError.ts"
+import * as OpenAiRequest from "./internal/OpenAiRequest.ts"
 import { ModelSettings } from "./ModelSettings.ts"
 
 /**
@@ -35,7 +36,7 @@ export interface Options {
   /** With the version, as in `http://localhost:11434/v1`. Default: `openAiUrl`. */
   readonly baseUrl?: string | undefined
   /**
-   * The model of requests that name none in their `ModelSettings`. Default: `defaultModel` at OpenAI. Another endpoint has
+   * The model of requests that name none in their `ModelSettings`. Default at OpenAI: `gpt-6-luna`. Another endpoint has
    * models of its own, so there a request without a model fails.
    */
   readonly model?: string | undefined
@@ -48,16 +49,6 @@ export interface Options {
  * @since 0.1.0
  */
 export const openAiUrl = "https://api.openai.com/v1"
-
-/**
- * OpenAI's model for many small tasks: cheap, quick, with structured output, and the one that OpenAI names as the
- * successor of its earlier small models, whose end is near. It thinks before it writes, as all their current models do,
- * and so takes no `temperature`.
- *
- * @category constants
- * @since 0.1.0
- */
-export const defaultModel = "gpt-6-luna"
 
 /**
  * The options that the environment names: `OPENAI_API_KEY`, `OPENAI_BASE_URL` and `OPENAI_MODEL`. None if neither a key
@@ -117,12 +108,16 @@ export const providerOf = ({ baseUrl = openAiUrl, model }: Options): {
   readonly model: string | undefined
 } => {
   const { host, hostname } = new URL(baseUrl)
-  return { host, model: model ?? (OpenAiChat.isOpenAi(hostname) ? defaultModel : undefined) }
+  return { host, model: OpenAiRequest.model(hostname, model)?.model }
 }
 
 /**
  * A language model at OpenAI or a compatible endpoint. It reads `ModelSettings` at each request.
  *
+ * - OpenAI's default is its model for many small tasks: cheap, quick, with structured output, and the successor that
+ *   OpenAI names for its earlier small models. It is asked not to think before it writes (`reasoning_effort: none`): then
+ *   it takes a `temperature`, the first word comes at once, and `maxOutputTokens` are all spent on the answer. A model that
+ *   somebody has named thinks as much as it does by default; most of OpenAI's then refuse a `temperature`.
  * - Every answer is streamed, also to `generateText`. Interrupting a request closes its connection at once.
  * - The package's own retries are off, and so is every time limit but that of connecting: how long an answer may take is
  *   for the task's timeout to say.
@@ -131,7 +126,7 @@ export const providerOf = ({ baseUrl = openAiUrl, model }: Options): {
  * - A JSON document is asked for with `response_format: json_schema`; `strict` is set if the schema keeps OpenAI's rules
  *   for it. An endpoint other than OpenAI's that refuses is asked again at once for any JSON document, with the schema in
  *   a system message, and so is every later request for the model.
- * - Text and images can be sent. Tools are not served: a request with a toolkit fails with `InvalidRequestError`.
+ * - Text and images can be sent, and tools of one's own, which the model then calls.
  * - A refusal is no answer: it fails with `ContentPolicyError`. What a model thinks comes as `reasoning` parts.
  *
  * Fails with `AiError` only. A key is never part of one, nor is anything that looks like a key.
@@ -140,7 +135,7 @@ export const providerOf = ({ baseUrl = openAiUrl, model }: Options): {
  * @since 0.1.0
  * @example
  * ```ts
- * import { Layer, Redacted } from "effect"
+ * import { Layer } from "effect"
  * import * as AiTasks from "effect-spindle/ai/AiTasks"
  * import * as OpenAiModel from "effect-spindle/ai/OpenAiModel"
  *
@@ -171,7 +166,7 @@ export const layerConfig: Layer.Layer<LanguageModel.LanguageModel, Config.Config
 )
 
 const make = Effect.fnUntraced(function*(options: Options) {
-  const { baseUrl = openAiUrl } = options
+  const { baseUrl = openAiUrl, model: chosen } = options
   if (!isBaseUrl(baseUrl)) {
     return yield* Effect.die(new Error(`baseUrl is ${withoutSecrets(baseUrl)}, but must be ${allowedUrl}`))
   }
@@ -179,18 +174,12 @@ const make = Effect.fnUntraced(function*(options: Options) {
   const apiKey = options.apiKey === undefined ? undefined : Redacted.value(options.apiKey)
   const request: OpenAiError.Request = { url: `${origin}${pathname.replace(/\/$/, "")}/chat/completions`, apiKey }
   const client = yield* makeClient(baseUrl, apiKey)
-  const { model: defaultModel } = providerOf(options)
+  const isOpenAi = OpenAiRequest.isOpenAi(hostname)
   const withoutSchemas = new Set<string>()
 
-  const bodyOf = Effect.fnUntraced(function*({ prompt, responseFormat, tools }: LanguageModel.ProviderOptions) {
+  const bodyOf = Effect.fnUntraced(function*(options: LanguageModel.ProviderOptions) {
     const settings = yield* ModelSettings
-    const model = settings.model ?? defaultModel
-    if (tools.length > 0) {
-      return yield* new AiError.InvalidRequestError({
-        parameter: "toolkit",
-        description: "OpenAiModel serves no tools"
-      })
-    }
+    const model = OpenAiRequest.model(hostname, settings.model ?? chosen)
     if (model === undefined) {
       return yield* new AiError.InvalidRequestError({
         parameter: "model",
@@ -198,16 +187,17 @@ const make = Effect.fnUntraced(function*(options: Options) {
       })
     }
     const body: OpenAI.OpenAI.ChatCompletionCreateParamsStreaming = {
-      model,
-      messages: yield* OpenAiChat.messages(prompt),
+      ...model,
+      messages: yield* OpenAiRequest.messages(options.prompt),
+      ...yield* OpenAiRequest.tools(options),
       stream: true,
       stream_options: { include_usage: true },
-      ...(settings.maxOutputTokens !== undefined && OpenAiChat.tokenLimit(hostname, settings.maxOutputTokens))
+      ...(settings.maxOutputTokens !== undefined && OpenAiRequest.tokenLimit(hostname, settings.maxOutputTokens))
     }
-    const format = yield* OpenAiChat.documentOf(responseFormat, settings)
+    const format = yield* OpenAiRequest.documentOf(options.responseFormat, settings)
     if (format !== undefined) body.response_format = format
     if (settings.temperature !== undefined) body.temperature = settings.temperature
-    return withoutSchemas.has(model) ? OpenAiChat.withoutSchema(body) : body
+    return withoutSchemas.has(body.model) ? OpenAiRequest.withoutSchema(body) : body
   })
 
   // The scope is that of the stream: where it closes early, the request ends.
@@ -221,11 +211,11 @@ const make = Effect.fnUntraced(function*(options: Options) {
     Effect.catchIf(
       open(body),
       (error) =>
-        body.response_format?.type === "json_schema" && !OpenAiChat.isOpenAi(hostname) &&
+        body.response_format?.type === "json_schema" && !isOpenAi &&
         OpenAiError.isSchemaRefused(error.cause),
       () => {
         withoutSchemas.add(body.model)
-        return open(OpenAiChat.withoutSchema(body))
+        return open(OpenAiRequest.withoutSchema(body))
       }
     )
 
@@ -245,7 +235,7 @@ const make = Effect.fnUntraced(function*(options: Options) {
           description: `${request.url} answered with ${type} and not with a stream of events`
         })
       }
-      const { end, isComplete, read } = OpenAiChat.reader()
+      const { end, isComplete, read } = OpenAiAnswer.reader()
       return Stream.fromAsyncIterable(data, (cause) => new Cause.UnknownError(cause)).pipe(
         Stream.map(read),
         Stream.flattenIterable,
@@ -294,6 +284,7 @@ const whole = (parts: ReadonlyArray<Response.StreamPartEncoded>): Array<Response
   for (const part of parts) {
     switch (part.type) {
       case "response-metadata":
+      case "tool-call":
       case "finish": {
         content.push(part)
         break

@@ -3,8 +3,9 @@ import { Cause, ConfigProvider, Duration, Effect, Exit, Fiber, Layer, Option, Re
 import { type AiError, LanguageModel, Prompt, Tool, Toolkit } from "effect/ai"
 import { TestClock } from "effect/testing"
 import * as fc from "fast-check"
+import { vi } from "vitest"
 import * as AiResponse from "../../src/ai/AiResponse.ts"
-import * as OpenAiChat from "../../src/ai/internal/OpenAiChat.ts"
+import * as OpenAiRequest from "../../src/ai/internal/OpenAiRequest.ts"
 import type * as ModelError from "../../src/ai/ModelError.ts"
 import { ModelSettings, type Settings } from "../../src/ai/ModelSettings.ts"
 import * as OpenAiModel from "../../src/ai/OpenAiModel.ts"
@@ -59,7 +60,7 @@ describe("OpenAiModel", () => {
         assert.strictEqual(openAi.apiKey && Redacted.value(openAi.apiKey), key)
         assert.deepStrictEqual(OpenAiModel.providerOf(openAi), {
           host: "api.openai.com",
-          model: OpenAiModel.defaultModel
+          model: "gpt-6-luna"
         })
         const own = Option.getOrThrow(yield* given({ OPENAI_BASE_URL: "http://localhost:11434/v1", OPENAI_MODEL: "" }))
         assert.isUndefined(own.apiKey)
@@ -148,7 +149,16 @@ describe("OpenAiModel", () => {
       ["notopenai.com", "max_tokens"],
       ["localhost", "max_tokens"]
     ])("bounds the answer at %s with %s", (hostname, name) => {
-      assert.deepStrictEqual<object>(OpenAiChat.tokenLimit(hostname, 5), { [name]: 5 })
+      assert.deepStrictEqual<object>(OpenAiRequest.tokenLimit(hostname, 5), { [name]: 5 })
+    })
+
+    it("asks OpenAI's default model not to think, and any other for itself", () => {
+      assert.deepStrictEqual(OpenAiRequest.model("api.openai.com", undefined), {
+        model: "gpt-6-luna",
+        reasoning_effort: "none"
+      })
+      assert.deepStrictEqual(OpenAiRequest.model("api.openai.com", "gpt-6-luna"), { model: "gpt-6-luna" })
+      assert.isUndefined(OpenAiRequest.model("api.openai.com.example.com", undefined))
     })
 
     it.effect("sends no key where none is set", () =>
@@ -188,17 +198,6 @@ describe("OpenAiModel", () => {
       }))
 
     it.effect.each<readonly [string, Effect.Effect<unknown, AiError.AiError, LanguageModel.LanguageModel>, string]>([
-      [
-        "a toolkit",
-        Effect.gen(function*() {
-          const toolkit = Toolkit.make(Tool.make("clock", { success: Schema.String }))
-          return yield* LanguageModel.generateText({
-            prompt: "hi",
-            toolkit: yield* toolkit.pipe(Effect.provide(toolkit.toLayer({ clock: () => Effect.succeed("noon") })))
-          })
-        }),
-        "Invalid request: parameter 'toolkit'. OpenAiModel serves no tools"
-      ],
       [
         "a document",
         LanguageModel.generateText({
@@ -311,6 +310,30 @@ describe("OpenAiModel", () => {
         usage: { inputTokens: 11, outputTokens: 7, totalTokens: 18 },
         finishReason: "length"
       }],
+      [
+        "usage in every chunk",
+        [
+          chunk({ content: "a" }, null, { usage: { prompt_tokens: 11, completion_tokens: 1 } }),
+          chunk({}, "stop", { usage: ModelServer.counted }),
+          done
+        ],
+        { usage: { inputTokens: 11, outputTokens: 7, totalTokens: 18 } }
+      ],
+      [
+        "usage before the finish alone",
+        [chunk({ content: "a" }, null, { usage: ModelServer.counted }), finish(), done],
+        { usage: { inputTokens: 11, outputTokens: 7, totalTokens: 18 } }
+      ],
+      [
+        "usage in every chunk and again at the end",
+        [
+          chunk({ content: "a" }, null, { usage: { prompt_tokens: 11, completion_tokens: 1 } }),
+          finish(),
+          usage,
+          done
+        ],
+        { usage: { inputTokens: 11, outputTokens: 7, totalTokens: 18 } }
+      ],
       ["usage that is no number", [text("a"), finish(), event({ choices: [], usage: { prompt_tokens: "1" } }), done], {
         usage: null
       }],
@@ -395,7 +418,7 @@ describe("OpenAiModel", () => {
             assert.strictEqual(emitted.map((_) => _._tag === "text_delta" ? _.text : "").join(""), text)
           }
         )
-        yield* Effect.promise(() => fc.assert(property, { numRuns: 100 }))
+        yield* Effect.promise(() => fc.assert(property, { numRuns: 50 }))
       }))
   })
 
@@ -538,6 +561,12 @@ describe("OpenAiModel", () => {
         "ModelUnavailable",
         "Internal provider error: down"
       ],
+      [
+        "a wrong key in the stream",
+        sends(event(error("wrong", { code: "invalid_api_key" }))),
+        "AuthenticationFailed",
+        "InvalidKey: Verify your API key is correct. wrong"
+      ],
       ["a bad request in the stream", sends(event(error("bad"))), "InvalidRequest", "Invalid request. bad"],
       ["an error event", sends(`event: error\n${event({ message: "boom" })}`), "ModelUnavailable", "boom"]
     ]
@@ -549,6 +578,28 @@ describe("OpenAiModel", () => {
         assert.include(failed.message, message)
         assert.notInclude(failed.message, "\n")
         assert.notInclude(failed.message, "sk-test")
+      }))
+
+    it.effect.each<readonly [string, string, string]>([
+      ["hunter2hunter2", "your key hunter2hunter2 is wrong", "your key [key] is wrong"],
+      ["hunter2hunter2", "your key hunt****er2 is wrong", "your key [key] is wrong"],
+      ["hunter2hunter2", "sk-proj-another_key.Sorry. sk-a...b", "[key]. [key]"],
+      ["x", "the x-axis", "the x-axis"]
+    ])("with the key %j, masks what looks like one in %j", ([apiKey, message, told]) =>
+      Effect.gen(function*() {
+        const server = yield* ModelServer.make((exchange) => exchange.reply(400, error(message)))
+        const { reason } = yield* LanguageModel.generateText({ prompt: "hi" }).pipe(
+          Effect.provide(layer(server, { apiKey: Redacted.make(apiKey) })),
+          Effect.flip
+        )
+        assert.strictEqual(reason.message, `Invalid request. ${told}`)
+      }))
+
+    it.effect("is not printed by the package", () =>
+      Effect.gen(function*() {
+        const printed = vi.spyOn(console, "error")
+        yield* failure(sends("data: {\n\n"))
+        assert.lengthOf(printed.mock.calls, 0)
       }))
 
     it.effect("keeps the text and the usage from before", () =>
@@ -678,6 +729,136 @@ describe("OpenAiModel", () => {
       }))
   })
 
+  describe("tools", () => {
+    const Clock = Tool.make("clock", {
+      description: "Tells the time",
+      parameters: Schema.Struct({ city: Schema.String }),
+      success: Schema.Struct({ hour: Schema.Int })
+    })
+    const Clocks = Toolkit.make(Clock)
+    const clocks = Clocks.pipe(
+      Effect.provide(Clocks.toLayer({ clock: ({ city }) => Effect.succeed({ hour: city.length }) }))
+    )
+    const call = (fields: object) => chunk({ tool_calls: [fields] })
+    const pieces = [
+      chunk({ role: "assistant", content: null }),
+      text("Well"),
+      call({ index: 0, id: "c1", type: "function", function: { name: "clock", arguments: "" } }),
+      call({ index: 0, function: { arguments: "{\"city\":" } }),
+      call({ index: 1, id: "c2", type: "function", function: { name: "clock", arguments: "{\"city\":\"Rome\"}" } }),
+      call({ index: 0, function: { arguments: "\"Oslo!\"}" } })
+    ]
+
+    it.effect("are offered, called, and their results sent back", () =>
+      Effect.gen(function*() {
+        const server = yield* ModelServer.make((exchange) =>
+          exchange.body.messages.length === 1
+            ? sends(...pieces, finish("tool_calls"), usage, done)(exchange)
+            : ModelServer.says("five")(exchange)
+        )
+        const toolkit = yield* clocks
+        const first = yield* ask(server, LanguageModel.generateText({ prompt: "what time?", toolkit }))
+        assert.deepStrictEqual([first.text, first.finishReason], ["Well", "tool-calls"])
+        assert.deepStrictEqual(
+          first.toolResults.map(({ id, name, result }) => [id, name, result]),
+          [["c1", "clock", { hour: 5 }], ["c2", "clock", { hour: 4 }]]
+        )
+        const [{ body }] = server.exchanges as [ModelServer.Exchange]
+        assert.strictEqual(body.tool_choice, "auto")
+        assert.deepStrictEqual(body.tools, [{
+          type: "function",
+          function: {
+            name: "clock",
+            description: "Tells the time",
+            strict: false,
+            parameters: {
+              type: "object",
+              properties: { city: { type: "string" } },
+              required: ["city"],
+              additionalProperties: true
+            }
+          }
+        }])
+
+        const prompt = Prompt.concat(Prompt.make("what time?"), Prompt.fromResponseParts(first.content))
+        const second = yield* ask(server, LanguageModel.generateText({ prompt, toolkit }))
+        assert.strictEqual(second.text, "five")
+        assert.deepStrictEqual(server.exchanges[1]?.body.messages.slice(1), [
+          {
+            role: "assistant",
+            content: "Well",
+            tool_calls: [
+              { id: "c1", type: "function", function: { name: "clock", arguments: "{\"city\":\"Oslo!\"}" } },
+              { id: "c2", type: "function", function: { name: "clock", arguments: "{\"city\":\"Rome\"}" } }
+            ]
+          },
+          { role: "tool", tool_call_id: "c1", content: "{\"hour\":5}" },
+          { role: "tool", tool_call_id: "c2", content: "{\"hour\":4}" }
+        ])
+      }))
+
+    it.effect("are called while the answer streams", () =>
+      Effect.gen(function*() {
+        const server = yield* ModelServer.make(sends(...pieces, finish("tool_calls"), done))
+        const stream = LanguageModel.streamText({ prompt: "what time?", toolkit: yield* clocks })
+        const parts = yield* ask(server, Stream.runCollect(stream))
+        assert.deepStrictEqual(parts.map(({ type }) => type).filter((type) => type.startsWith("tool-params")), [
+          "tool-params-start",
+          "tool-params-delta",
+          "tool-params-start",
+          "tool-params-delta",
+          "tool-params-delta",
+          "tool-params-end",
+          "tool-params-end"
+        ])
+        assert.deepStrictEqual(
+          parts.flatMap((part) => part.type === "tool-result" ? [part.result] : []),
+          [{ hour: 5 }, { hour: 4 }]
+        )
+      }))
+
+    it.effect.each<readonly [string, LanguageModel.ToolChoice<"clock">, unknown]>([
+      ["none", "none", "none"],
+      ["any", "required", "required"],
+      ["one", { tool: "clock" }, { type: "function", function: { name: "clock" } }],
+      ["some", { mode: "required", oneOf: ["clock"] }, "required"],
+      ["some or none", { oneOf: ["clock"] }, "auto"]
+    ])("are chosen: %s", ([_, toolChoice, sent]) =>
+      Effect.gen(function*() {
+        const server = yield* ModelServer.make(ModelServer.says("no"))
+        yield* ask(server, LanguageModel.generateText({ prompt: "hi", toolkit: yield* clocks, toolChoice }))
+        assert.deepStrictEqual(server.exchanges[0]?.body.tool_choice, sent)
+      }))
+
+    it.effect("may come all in one piece and without numbers", () =>
+      Effect.gen(function*() {
+        const whole = (city: string) => ({ function: { name: "clock", arguments: JSON.stringify({ city }) } })
+        const server = yield* ModelServer.make(sends(
+          chunk({ tool_calls: [whole("Oslo"), whole("Kyiv!")] }, "stop"),
+          done
+        ))
+        const { toolResults } = yield* ask(server, LanguageModel.generateText({ prompt: "hi", toolkit: yield* clocks }))
+        assert.deepStrictEqual(toolResults.map(({ id, result }) => [id, result]), [
+          ["call_0", { hour: 4 }],
+          ["call_1", { hour: 5 }]
+        ])
+      }))
+
+    it.effect("are not called with what is no JSON, nor with what was cut off", () =>
+      Effect.gen(function*() {
+        const broken = pieces.slice(0, -1)
+        const server = yield* ModelServer.make((exchange) =>
+          sends(...broken, finish(exchange.body.messages[0].content), done)(exchange)
+        )
+        const request = (prompt: string) =>
+          Effect.flatMap(clocks, (toolkit) => ask(server, LanguageModel.generateText({ prompt, toolkit })))
+        const { toolCalls } = yield* request("length")
+        assert.lengthOf(toolCalls, 0)
+        const { reason } = yield* Effect.flip(request("tool_calls"))
+        assert.strictEqual(reason.message, "Invalid parameters for tool 'clock': they are not JSON")
+      }))
+  })
+
   describe("interruption", () => {
     it.effect.each(["before the head", "before the first text", "in the middle"])(
       "closes the connection %s",
@@ -685,8 +866,10 @@ describe("OpenAiModel", () => {
         Effect.gen(function*() {
           const server = yield* ModelServer.make()
           const { events, execution } = attempt(AiResponse.AiResponse)
+          // a layer that outlives the request, and so does not close its connection
+          const context = yield* Layer.build(layer(server))
           const fiber = yield* AiResponse.handler({ prompt: "hi" }, execution).pipe(
-            Effect.provide(layer(server)),
+            Effect.provideContext(context),
             Effect.forkChild
           )
           const exchange = yield* server.next
@@ -705,13 +888,11 @@ describe("OpenAiModel", () => {
     it.effect("is also what happens to whoever takes only the beginning", () =>
       Effect.gen(function*() {
         const server = yield* ModelServer.make((exchange) => exchange.send(begin, text("a"), text("b")))
-        const parts = yield* ask(
-          server,
-          LanguageModel.streamText({ prompt: "hi" }).pipe(
-            Stream.filter(({ type }) => type === "text-delta"),
-            Stream.take(1),
-            Stream.runCollect
-          )
+        const parts = yield* LanguageModel.streamText({ prompt: "hi" }).pipe(
+          Stream.filter(({ type }) => type === "text-delta"),
+          Stream.take(1),
+          Stream.runCollect,
+          Effect.provideContext(yield* Layer.build(layer(server)))
         )
         assert.lengthOf(parts, 1)
         assert.isFalse((yield* server.exchanges[0]!.closed).complete)

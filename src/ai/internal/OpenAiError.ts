@@ -100,12 +100,19 @@ const answered = (error: APIError, request: Request, now: number): AiError.AiErr
 }
 
 // An error that is sent in a stream comes after the status.
-const statusInStream = (code: unknown, codes: ReadonlyArray<string>): number => {
-  if (Number.isInteger(Number(code)) && Number(code) >= 400) return Number(code)
-  if (codes.some((code) => code.startsWith("rate_limit"))) return 429
-  if (codes.includes("invalid_request_error") || codes.includes("context_length_exceeded")) return 400
-  return 500
-}
+const statusInStream = (code: unknown, codes: ReadonlyArray<string>): number =>
+  Number.isInteger(Number(code)) && Number(code) >= 400
+    ? Number(code)
+    : codes.map((code) => statuses.get(code)).find(Predicate.isNumber) ?? 500
+
+const statuses: ReadonlyMap<string, number> = new Map([
+  ["rate_limit_exceeded", 429],
+  ["rate_limit_error", 429],
+  ["invalid_api_key", 401],
+  ["authentication_error", 401],
+  ["permission_error", 403],
+  ["invalid_request_error", 400]
+])
 
 const wordsOf = (error: APIError, body: any): string | undefined => {
   if (Predicate.isString(body)) return body
