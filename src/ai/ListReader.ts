@@ -71,7 +71,8 @@ export const make = (list: string): ListReader => {
     parser.onToken = ({ token }) => {
       if (token === TokenType.LEFT_BRACE || token === TokenType.LEFT_BRACKET) depth++
       if (token === TokenType.RIGHT_BRACE || token === TokenType.RIGHT_BRACKET) depth--
-      if (depth > limits.depth) failed = true
+      // the parser stops at once and reports it as an error
+      if (depth > limits.depth) throw new RangeError("The document is nested too deep")
     }
     parser.onValue = ({ parent, value }) => {
       if (failed || !Array.isArray(parent)) return
