@@ -98,13 +98,12 @@ export const Values = Schema.Struct({
   mode: Schema.Literal("values"),
   prompt: Schema.optional(Schema.NonEmptyString),
   fields: Field.Fields,
-  records: Schema.NonEmptyArray(Row).check(
-    Schema.isMaxLength(500),
-    Schema.makeFilter((records) => {
-      const twice = Field.repeated(records.map(({ id }) => String(id)))
-      return twice === undefined ? undefined : `Expected every id once, got ${JSON.stringify(twice)} twice`
-    })
-  ),
+  /** 1 to 500, each with an id of its own. */
+  records: Schema.Array(Row).check(Schema.makeFilter((records) => {
+    if (records.length < 1 || records.length > 500) return `Expected 1 to 500 records, got ${records.length}`
+    const twice = Field.repeated(records.map(({ id }) => String(id)))
+    return twice === undefined ? undefined : `Expected every id once, got ${JSON.stringify(twice)} twice`
+  })),
   /** The provider's name of the model. Default: the provider's choice. */
   model
 })

@@ -73,13 +73,11 @@ export type Field = typeof Field.Type
  * @category models
  * @since 0.1.0
  */
-export const Fields = Schema.NonEmptyArray(Field).check(
-  Schema.isMaxLength(100),
-  Schema.makeFilter((fields) => {
-    const twice = repeated(fields.map(({ name }) => name))
-    return twice === undefined ? undefined : `Expected every field name once, got ${JSON.stringify(twice)} twice`
-  })
-)
+export const Fields = Schema.Array(Field).check(Schema.makeFilter((fields) => {
+  if (fields.length < 1 || fields.length > 100) return `Expected 1 to 100 fields, got ${fields.length}`
+  const twice = repeated(fields.map(({ name }) => name))
+  return twice === undefined ? undefined : `Expected every field name once, got ${JSON.stringify(twice)} twice`
+}))
 
 /**
  * What can stand in a field.
