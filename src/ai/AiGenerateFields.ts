@@ -245,7 +245,7 @@ const definition = Schema.Union([
     name: Schema.String,
     type: Schema.Literal("select"),
     description: Schema.String,
-    options: Schema.NonEmptyArray(Schema.String),
+    options: Schema.Array(Schema.String).check(Schema.isMinLength(1)),
     required: Schema.Boolean
   })
 ])

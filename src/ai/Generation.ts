@@ -162,7 +162,7 @@ export const generate = Effect.fnUntraced(function*<A>(
     const state = reader.state()
     const why = dropped > missing ? "too much of the answer does not fit" : shortfalls[state]
     if (exact || state !== "closed" || dropped > missing) {
-      yield* warn(`${kept.length}${exact ? ` of ${wanted}` : ""} ${list}: ${why}`)
+      yield* warn(`${exact ? `${kept.length} of ${wanted} ` : ""}${list}: ${why}`)
     }
     return exact || state !== "closed" ? enough - kept.length : Math.min(dropped, enough - kept.length)
   })

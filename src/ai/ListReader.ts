@@ -49,7 +49,7 @@ export const limits = { length: 4 * 1024 * 1024, depth: 32, falseStarts: 1000 }
  * Starts reading an answer. A bare array counts if its elements are objects.
  *
  * Numbers are read as doubles: what has more digits is rounded, what is out of
- * range becomes infinite.
+ * range becomes infinite. U+FEFF is left out of texts.
  *
  * @category constructors
  * @since 0.1.0
@@ -111,7 +111,8 @@ export const make = (list: string): ListReader => {
       // a document ends with a bracket, and what follows is for another parser
       const chunk = /^[^}\]]{0,1000}[}\]]?/.exec(text.slice(at))![0]
       at += chunk.length
-      parser.write(chunk)
+      // the parser drops it in most places, as if it were a byte order mark; so in all
+      parser.write(chunk.replaceAll("\uFEFF", ""))
       if (hasElements) state = "open"
       if (failed) {
         document = undefined

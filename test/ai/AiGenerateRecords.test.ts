@@ -222,7 +222,10 @@ describe("AiGenerateRecords", () => {
           { _tag: "usage", ...usage(2), model: "m-1" }
         ])
         const { settings, user } = asked[1]!
-        assert.deepInclude((settings.json?.schema as any).properties.records, { minItems: 1, maxItems: 1 })
+        assert.deepNestedInclude(settings.json!.schema, {
+          "properties.records.minItems": 1,
+          "properties.records.maxItems": 1
+        })
         assert.include(user, "Generate 1 record.")
         assert.include(user, `\n${JSON.stringify(river(1))}\n${JSON.stringify(river(3))}\n`)
         assert.include(user, "Expected number\n  at [\"km\"]")

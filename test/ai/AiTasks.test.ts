@@ -16,7 +16,7 @@ describe("AiTasks", () => {
   it.effect("runs stored payloads on the model it is given, and stores what comes back", () =>
     Effect.gen(function*() {
       const registry = yield* HandlerRegistry.HandlerRegistry
-      assert.deepStrictEqual(registry.types, ["ai_response"])
+      assert.deepStrictEqual(registry.types, ["ai_response", "ai_generate_records", "ai_generate_fields"])
       const entry = Option.getOrThrow(registry.get("ai_response"))
       const { events, execution } = attempt(AiResponse.AiResponse)
       const payload = yield* entry.decodePayload({ prompt: "hi", maxOutputTokens: 2, conversation: "c1" })

@@ -39,12 +39,11 @@ describe("ListReader", () => {
         Documents.places,
         (elements, others, hand, places) => {
           const document = Documents.document("records", elements, others, hand())
-          assert.deepStrictEqual(JSON.parse(document.text).records, elements)
           const state = checkPieces(document, Documents.cut(document.text, places))
           assert.strictEqual(state, elements.length === 0 ? "empty" : "closed")
         }
       ),
-      { numRuns: 1000 }
+      { numRuns: 500 }
     )
   })
 
@@ -74,7 +73,7 @@ describe("ListReader", () => {
           assert.strictEqual(state, "closed")
         }
       ),
-      { numRuns: 500 }
+      { numRuns: 200 }
     )
   })
 
@@ -117,6 +116,11 @@ describe("ListReader", () => {
     assert.deepStrictEqual(read("[{\"a\": 12345678901234567890, \"b\": 1e999}]").elements, [
       { a: 12345678901234567000, b: Infinity }
     ])
+  })
+
+  it("leaves U+FEFF out, however it is written", () => {
+    const text = "[{\"a\": \"\uFEFFx\uFEFFé\uFEFF\\ufeff\\uFEFFé\"}]"
+    for (const pieces of [[text], text.split("")]) assert.deepStrictEqual(read(...pieces).elements, [{ a: "xéé" }])
   })
 
   it("takes __proto__ for a key like any other", () => {
