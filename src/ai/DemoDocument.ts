@@ -41,8 +41,8 @@ const known = new Set(keywords.split(" "))
 /**
  * Writes the document. The same prompt and schema give the same document.
  *
- * - A list has as few elements as it may, or three, or as many as it may. Alternatives for its elements take turns.
- * - A text is `demo`, the name of its property, a number and a word of the prompt, and stands nowhere in the prompt.
+ * - A list has three elements, or more if it must, or fewer if it must. Alternatives for its elements take turns.
+ * - A text is `demo`, the name of its property, a number and a word of the prompt's first line, and stands nowhere in the prompt.
  * - The text `recordId` is an `id` of the prompt's lines that are JSON objects, one after the other.
  * - Everything else is drawn from a hash of the prompt.
  *
@@ -50,7 +50,7 @@ const known = new Set(keywords.split(" "))
  * @since 0.1.0
  */
 export const make = (schema: JsonSchema.JsonSchema, prompt: string): Written => {
-  const words = prompt.match(/[\p{L}\p{N}]+/gu)?.slice(0, 20) ?? ["nothing"]
+  const words = prompt.split("\n", 1)[0]!.match(/[\p{L}\p{N}]+/gu) ?? ["nothing"]
   const ids = prompt.split("\n").flatMap(idOf)
 
   const draw = ({ index, name }: Place, size: number) => Math.abs(Hash.string(`${prompt} ${name} ${index}`)) % size
@@ -59,7 +59,7 @@ export const make = (schema: JsonSchema.JsonSchema, prompt: string): Written => 
     const id = name === "recordId" ? ids[round % ids.length] : undefined
     if (id !== undefined) return id
     let number = index + 1
-    const text = () => `demo ${name} ${number} ${words[number % words.length]}`
+    const text = () => `demo ${name} ${number} ${words[(number - 1) % words.length]}`
     while (prompt.includes(JSON.stringify(text()))) number += count
     return text()
   }
@@ -72,8 +72,8 @@ export const make = (schema: JsonSchema.JsonSchema, prompt: string): Written => 
   }
 
   const list = (schema: JsonSchema.JsonSchema, place: Place): Written => {
-    const { items, maxItems = Infinity, minItems } = schema
-    const count = Number(minItems || Math.min(3, Number(maxItems)))
+    const { items, maxItems = Infinity, minItems = 0 } = schema
+    const count = Math.min(Math.max(3, Number(minItems)), Number(maxItems))
     const alternatives = Predicate.isReadonlyObject(items) && Array.isArray(items.anyOf) ? items.anyOf : [items]
     return Result.all(
       Array.from({ length: count }, (_, index) =>

@@ -60,7 +60,7 @@ describe("DemoDocument", () => {
       { minimum: 200, maximum: 200 }
     )
     const { records } = make(schema)
-    assert.strictEqual(records[0].name, "demo name 1 of")
+    assert.strictEqual(records[0].name, "demo name 1 Rivers")
     assert.strictEqual(new Set(records.map(({ name }: { name: string }) => name)).size, 200)
     assert.isAbove(new Set(records.map(({ born }: { born: string }) => born)).size, 100)
     assert.deepStrictEqual(make(schema).records, records)
@@ -77,7 +77,9 @@ describe("DemoDocument", () => {
     [{ const: null }, (value) => value === null],
     [{ anyOf: [{ type: "null" }] }, (value) => value === null],
     [{ type: "array", items: { type: "boolean" }, maxItems: 2 }, (list) => list.length === 2],
-    [{ type: "array", items: { type: "boolean" } }, (list) => list.length === 3]
+    [{ type: "array", items: { type: "boolean" } }, (list) => list.length === 3],
+    [{ type: "array", items: { type: "boolean" }, minItems: 1 }, (list) => list.length === 3],
+    [{ type: "array", items: { type: "boolean" }, minItems: 5, maxItems: 9 }, (list) => list.length === 5]
   ])("fits %j", (schema, fits) => {
     for (const prompt of ["a", "b", "c", "d", "e"]) assert.isTrue(fits(make(schema, prompt)))
   })
@@ -112,12 +114,12 @@ describe("DemoDocument", () => {
           { name: "ends in", type: "select", options: ["sea", "lake", "river"] }
         ],
         count: 25,
-        existing: [{ name: "demo name 1 of" }]
+        existing: [{ name: "demo name 1 Rivers" }]
       })
       assert.lengthOf(result.records, 25)
       assert.strictEqual(result.model, "spindle-demo")
       assert.lengthOf(events.filter(({ _tag }) => _tag === "warning"), 0)
-      assert.notInclude(result.records.map(({ name }) => name), "demo name 1 of")
+      assert.notInclude(result.records.map(({ name }) => name), "demo name 1 Rivers")
     }))
 
   it.effect("gives ai_generate_fields what it asks for, also next to its own", () =>

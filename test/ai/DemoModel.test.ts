@@ -137,7 +137,7 @@ describe("DemoModel", () => {
       assert.deepStrictEqual(deltas.map(({ time }) => time), deltas.map((_, index) => 20 * (index + 1)))
       const { list } = JSON.parse(deltas.map(({ text }) => text).join(""))
       assert.lengthOf(list, 9)
-      assert.strictEqual(list[0], "demo list 1 me")
+      assert.strictEqual(list[0], "demo list 1 Tell")
     }))
 
   it.effect("cuts a JSON document off after maxOutputTokens", () =>
