@@ -152,7 +152,7 @@ export const generate = Effect.fnUntraced(function*<A>(
           }
           index++
         }
-        return dropped <= missing && reader.state() !== "broken"
+        return kept.length === enough || (dropped <= missing && reader.state() !== "broken")
       }))
     )
 

@@ -165,6 +165,12 @@ describe("AiGenerateRecords", () => {
         assert.lengthOf(asked, 1)
       }))
 
+    it.effect("does not mind what follows the last record", () =>
+      Effect.gen(function*() {
+        const { exit } = yield* run({}, says(JSON.stringify(rivers(1, 2)).replace("]", ",]"), " oops"))
+        assert.deepStrictEqual(exit, succeeds(rivers(1, 2)))
+      }))
+
     it.effect("waits for the usage below the last record, but not for ever", () =>
       Effect.gen(function*() {
         const closed = yield* Deferred.make<void>()
