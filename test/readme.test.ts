@@ -1,5 +1,11 @@
 import { assert, describe, it } from "@effect/vitest"
+import { Effect, Layer, Option, Schema } from "effect"
 import * as Fs from "node:fs"
+import * as AiTasks from "../src/ai/AiTasks.ts"
+import * as HandlerRegistry from "../src/HandlerRegistry.ts"
+import * as Task from "../src/Task.ts"
+import { attempt } from "./support/execution.ts"
+import * as Docs from "./types/ai.ts"
 
 const read = (path: string) => Fs.readFileSync(new URL(path, import.meta.url), "utf8")
 
@@ -7,8 +13,8 @@ const read = (path: string) => Fs.readFileSync(new URL(path, import.meta.url), "
 const body = (code: string) =>
   code.split("\n").filter((line) => !/^(import |\/\/ \w+\.ts$)/.test(line)).join("\n").trim()
 
-const fenced = (language: string) =>
-  [...read("../README.md").matchAll(new RegExp(`^\`\`\`${language}\n(.*?)^\`\`\`$`, "gms"))].map(([, code]) => code!)
+const fenced = (language: string, path = "../README.md") =>
+  [...read(path).matchAll(new RegExp(`^\`\`\`${language}\n(.*?)^\`\`\`$`, "gms"))].map(([, code]) => code!)
 
 describe("README", () => {
   it("shows code that compiles", () => {
@@ -18,4 +24,64 @@ describe("README", () => {
     assert.match(header!, /README/)
     assert.strictEqual(blocks.join("\n").replaceAll(/\n+/g, "\n"), code.join("\n").trim().replaceAll(/\n+/g, "\n"))
   })
+})
+
+describe("docs/ai.md", () => {
+  const path = "../docs/ai.md"
+
+  it("shows code that compiles", () => {
+    const blocks = fenced("ts", path).map(body)
+    assert.strictEqual(blocks.length, 4)
+    const [header, ...code] = body(read("types/ai.ts")).split("\n")
+    assert.match(header!, /docs\/ai.md/)
+    assert.strictEqual(blocks.join("\n").replaceAll(/\n+/g, "\n"), code.join("\n").trim().replaceAll(/\n+/g, "\n"))
+  })
+
+  it.effect("shows payloads that fit", () =>
+    Effect.gen(function*() {
+      const codes = ["sh", "sql", "console"].flatMap((language) => fenced(language, path))
+      const shown = [...codes.join("\n").matchAll(/(?:enqueue |')(ai_\w+)[^{]+'(\{.*?\})'/gs)]
+      assert.deepStrictEqual(shown.map(([, type]) => type).toSorted(), [
+        "ai_generate_fields",
+        "ai_generate_fields",
+        "ai_generate_records",
+        "ai_generate_records",
+        "ai_response"
+      ])
+      for (const [, type, payload] of shown) {
+        const task = AiTasks.AiTasks.tasks.get(type!)!
+        yield* Schema.decodeUnknownEffect(Task.payloadCodec(task))(JSON.parse(payload!), { onExcessProperty: "error" })
+      }
+    }))
+
+  it.effect("shows a provider and a task that work", () =>
+    Effect.gen(function*() {
+      async function* chat() {
+        yield "One\nTw"
+        yield "o\n\nThree"
+      }
+      const asked: Array<unknown> = []
+      const model = Docs.model({
+        chat: (messages, settings) => {
+          asked.push([messages, settings])
+          return chat()
+        }
+      })
+      const registry = HandlerRegistry.layer(Docs.group).pipe(Layer.provide(Docs.handlers), Layer.provide(model))
+      const { events, execution } = attempt(Docs.Headlines)
+      const result = yield* Effect.gen(function*() {
+        const entry = Option.getOrThrow((yield* HandlerRegistry.HandlerRegistry).get("news:headlines"))
+        return yield* Effect.provideContext(entry.run({ article: "News" }, execution), entry.services)
+      }).pipe(Effect.provide(registry))
+      assert.deepStrictEqual(result, { headlines: ["One", "Two", "Three"] })
+      assert.deepStrictEqual(events.map((event) => event._tag === "headline" && [event.index, event.text]), [
+        [0, "One"],
+        [1, "Two"],
+        [2, "Three"]
+      ])
+      assert.deepStrictEqual(asked, [[
+        [{ role: "user", content: "Write five headlines for this article, one a line:\n\nNews" }],
+        { temperature: 1 }
+      ]])
+    }))
 })

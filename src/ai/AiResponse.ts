@@ -3,8 +3,7 @@
  *
  * @since 0.1.0
  */
-import * as AiError from "effect/ai/AiError"
-import * as LanguageModel from "effect/ai/LanguageModel"
+import type * as LanguageModel from "effect/ai/LanguageModel"
 import type * as Prompt from "effect/ai/Prompt"
 import * as Response from "effect/ai/Response"
 import * as Effect from "effect/Effect"
@@ -12,8 +11,8 @@ import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
 import * as Task from "../Task.ts"
 import * as TaskEvent from "../TaskEvent.ts"
+import * as ModelAnswer from "./ModelAnswer.ts"
 import * as ModelError from "./ModelError.ts"
-import { ModelSettings } from "./ModelSettings.ts"
 
 /**
  * One message of a conversation.
@@ -62,25 +61,6 @@ export const Payload = Schema.Struct({
 export type Payload = typeof Payload.Type
 
 /**
- * Tokens the model has consumed and produced.
- *
- * @category models
- * @since 0.1.0
- */
-export const Usage = Schema.Struct({
-  inputTokens: Schema.Int,
-  outputTokens: Schema.Int,
-  totalTokens: Schema.Int
-})
-/**
- * Tokens the model has consumed and produced.
- *
- * @category models
- * @since 0.1.0
- */
-export type Usage = typeof Usage.Type
-
-/**
  * The whole answer.
  *
  * @category models
@@ -92,7 +72,7 @@ export const Result = Schema.Struct({
   /** Why the model stopped: `stop`, or `length` if `maxOutputTokens` cut it off. */
   finishReason: Response.FinishReason,
   /** `null` if the provider did not count. */
-  usage: Schema.NullOr(Usage),
+  usage: Schema.NullOr(ModelAnswer.Usage),
   /** The model that answered, as the provider names it. */
   model: Schema.String
 })
@@ -145,56 +125,27 @@ export const handler: Task.HandlerFn<typeof AiResponse, LanguageModel.LanguageMo
   payload,
   { emit }
 ) {
-  const { maxOutputTokens, temperature } = payload
-  let model = payload.model ?? "unknown"
+  const { maxOutputTokens, model, temperature } = payload
   let text = ""
-  let heldBack = ""
-  let finish: { readonly reason: Response.FinishReason; readonly usage: Usage | null } | undefined
+  let end: ModelAnswer.End | undefined
 
-  const write = Effect.fnUntraced(function*(piece: string) {
-    if (piece === "") return
-    text += piece
-    yield* emit({ _tag: "text_delta", text: piece })
-  })
-
-  yield* LanguageModel.streamText({ prompt: promptOf(payload) }).pipe(
-    Stream.provideService(ModelSettings, { model: payload.model, temperature, maxOutputTokens }),
-    Stream.mapError((error) => ModelError.fromReason(error.reason)),
-    Stream.runForEach(Effect.fnUntraced(function*(part) {
-      switch (part.type) {
-        case "response-metadata": {
-          model = part.modelId ?? model
-          return
-        }
-        case "text-delta": {
-          const received = heldBack + part.delta
-          heldBack = highSurrogateAtEnd.exec(received)?.[0] ?? ""
-          return yield* write(wellFormed(received.slice(0, received.length - heldBack.length)))
-        }
-        case "finish": {
-          yield* write(wellFormed(heldBack))
-          heldBack = ""
-          finish = { reason: part.reason, usage: usageOf(part.usage) }
-          if (finish.usage === null) return
-          return yield* emit({ _tag: "usage", ...finish.usage, model })
-        }
-        case "error": {
-          return yield* fromErrorPart(part.error)
-        }
+  yield* ModelAnswer.stream(promptOf(payload), { model, temperature, maxOutputTokens }).pipe(
+    Stream.runForEach((piece) => {
+      if (piece._tag === "Text") {
+        text += piece.text
+        return emit({ _tag: "text_delta", text: piece.text })
       }
-    }))
+      end = piece
+      return piece.usage === null ? Effect.void : emit({ _tag: "usage", ...piece.usage, model: piece.model })
+    })
   )
 
-  if (finish === undefined) {
+  if (end?.reason === undefined) {
     return yield* new ModelError.MalformedOutput({ message: "The answer broke off before the model had finished" })
   }
-  if (finish.reason === "content-filter") {
-    return yield* new ModelError.ContentFiltered({ message: "The provider's content filter stopped the answer" })
-  }
-  if (finish.reason === "error") {
-    return yield* new ModelError.ModelUnavailable({ message: "The model stopped with an error" })
-  }
-  return { text, finishReason: finish.reason, usage: finish.usage, model }
+  const failure = ModelAnswer.failure(end.reason)
+  if (failure !== undefined) return yield* failure
+  return { text, finishReason: end.reason, usage: end.usage, model: end.model }
 })
 
 const promptOf = ({ messages, prompt, system }: Payload): ReadonlyArray<Prompt.MessageEncoded> => [
@@ -202,21 +153,3 @@ const promptOf = ({ messages, prompt, system }: Payload): ReadonlyArray<Prompt.M
   ...(messages ?? []),
   ...(prompt === undefined ? [] : [{ role: "user" as const, content: prompt }])
 ]
-
-const highSurrogateAtEnd = /[\uD800-\uDBFF]$/
-
-// a half without its other half is no character and cannot be stored in PostgreSQL
-const wellFormed = (text: string): string => text.replace(/\p{Surrogate}/gu, "\uFFFD")
-
-const usageOf = ({ inputTokens, outputTokens }: Response.Usage): Usage | null => {
-  if (inputTokens.total === undefined && outputTokens.total === undefined) return null
-  const input = inputTokens.total ?? 0
-  const output = outputTokens.total ?? 0
-  return { inputTokens: input, outputTokens: output, totalTokens: input + output }
-}
-
-const fromErrorPart = (error: unknown): ModelError.ModelError => {
-  if (AiError.isAiError(error)) return ModelError.fromReason(error.reason)
-  if (AiError.isAiErrorReason(error)) return ModelError.fromReason(error)
-  return new ModelError.ModelUnavailable({ message: error instanceof Error ? error.message : String(error) })
-}

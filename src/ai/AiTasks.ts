@@ -7,6 +7,8 @@ import type * as LanguageModel from "effect/ai/LanguageModel"
 import type * as Layer from "effect/Layer"
 import type * as Task from "../Task.ts"
 import * as TaskGroup from "../TaskGroup.ts"
+import * as AiGenerateFields from "./AiGenerateFields.ts"
+import * as AiGenerateRecords from "./AiGenerateRecords.ts"
 import * as AiResponse from "./AiResponse.ts"
 
 /**
@@ -15,7 +17,11 @@ import * as AiResponse from "./AiResponse.ts"
  * @category groups
  * @since 0.1.0
  */
-export class AiTasks extends TaskGroup.make(AiResponse.AiResponse) {}
+export class AiTasks extends TaskGroup.make(
+  AiResponse.AiResponse,
+  AiGenerateRecords.AiGenerateRecords,
+  AiGenerateFields.AiGenerateFields
+) {}
 
 /**
  * The handlers of the AI tasks.
@@ -32,4 +38,8 @@ export class AiTasks extends TaskGroup.make(AiResponse.AiResponse) {}
  * ```
  */
 export const layer: Layer.Layer<Task.ToHandler<TaskGroup.Tasks<typeof AiTasks>>, never, LanguageModel.LanguageModel> =
-  AiTasks.toLayer({ ai_response: AiResponse.handler })
+  AiTasks.toLayer({
+    ai_response: AiResponse.handler,
+    ai_generate_records: AiGenerateRecords.handler,
+    ai_generate_fields: AiGenerateFields.handler
+  })

@@ -12,9 +12,11 @@ import * as LanguageModel from "effect/ai/LanguageModel"
 import type * as Prompt from "effect/ai/Prompt"
 import type * as Response from "effect/ai/Response"
 import * as Effect from "effect/Effect"
+import type * as JsonSchema from "effect/JsonSchema"
 import * as Layer from "effect/Layer"
 import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
+import * as DemoDocument from "./DemoDocument.ts"
 import { ModelSettings } from "./ModelSettings.ts"
 
 /**
@@ -34,8 +36,9 @@ export const name = "spindle-demo"
 export const tokensPerSecond = 50
 
 /**
- * The demo model. It writes text only, honours `maxOutputTokens`, and ignores
- * the other settings of a request.
+ * The demo model. It honours `maxOutputTokens`, writes a JSON document of the
+ * schema it is asked for with `json`, and ignores the other settings of a
+ * request. It calls no tools.
  *
  * @category layers
  * @since 0.1.0
@@ -49,7 +52,9 @@ export const layer: Layer.Layer<LanguageModel.LanguageModel> = Layer.effect(
         return yield* AiError.make({
           module: "DemoModel",
           method: "generateObject",
-          reason: new AiError.UnsupportedSchemaError({ description: "Spindle's built-in demo model writes text only" })
+          reason: new AiError.UnsupportedSchemaError({
+            description: "Spindle's built-in demo model writes JSON as a stream of text only"
+          })
         })
       }
       const whole = yield* answer(prompt)
@@ -66,10 +71,11 @@ interface Answer {
 
 const metadata: Response.ResponseMetadataPartEncoded = { type: "response-metadata", modelId: name }
 
-const answer = Effect.fnUntraced(function*(prompt: Prompt.Prompt): Effect.fn.Return<Answer> {
-  const { maxOutputTokens = Infinity } = yield* ModelSettings
+const answer = Effect.fnUntraced(function*(prompt: Prompt.Prompt): Effect.fn.Return<Answer, AiError.AiError> {
+  const { json, maxOutputTokens = Infinity } = yield* ModelSettings
   const asked = prompt.content.findLast((message) => message.role === "user")
-  const all = tokenize(write(asked === undefined ? "" : textOf(asked)))
+  const text = asked === undefined ? "" : textOf(asked)
+  const all = tokenize(json === undefined ? write(text) : yield* document(json.schema, text))
   const tokens = all.slice(0, maxOutputTokens)
   const inputTokens = prompt.content.reduce((sum, message) => sum + tokenize(textOf(message)).length, 0)
   return {
@@ -84,6 +90,18 @@ const answer = Effect.fnUntraced(function*(prompt: Prompt.Prompt): Effect.fn.Ret
     }
   }
 })
+
+const document = (schema: JsonSchema.JsonSchema, prompt: string) =>
+  Effect.fromResult(DemoDocument.make(schema, prompt)).pipe(
+    Effect.map((document) => JSON.stringify(document)),
+    Effect.mapError(({ message }) =>
+      AiError.make({
+        module: "DemoModel",
+        method: "streamText",
+        reason: new AiError.UnsupportedSchemaError({ description: message })
+      })
+    )
+  )
 
 const stream = ({ finish, tokens }: Answer): Stream.Stream<Response.StreamPartEncoded> =>
   Stream.fromIterable(tokens).pipe(

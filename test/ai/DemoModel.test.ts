@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Fiber, Schema, Stream } from "effect"
+import { Clock, Effect, Fiber, type JsonSchema, Schema, Stream } from "effect"
 import { LanguageModel } from "effect/ai"
 import { TestClock } from "effect/testing"
 import * as AiResponse from "../../src/ai/AiResponse.ts"
@@ -106,6 +106,62 @@ describe("DemoModel", () => {
       assert.strictEqual(response.text, result.text)
       assert.strictEqual(response.finishReason, "length")
       assert.strictEqual(response.usage.outputTokens.total, 50)
+    }))
+
+  const json = (schema: JsonSchema.JsonSchema, prompt = "hi") =>
+    Effect.gen(function*() {
+      const fiber = yield* LanguageModel.streamText({ prompt }).pipe(
+        Stream.provideService(ModelSettings, { json: { name: "document", schema } }),
+        Stream.runCollect,
+        Effect.provide(DemoModel.layer),
+        Effect.forkChild
+      )
+      yield* TestClock.adjust("1 minute")
+      return yield* Fiber.join(fiber)
+    })
+
+  it.effect("writes a JSON document if it is asked for one, at the same pace", () =>
+    Effect.gen(function*() {
+      const schema = { type: "object", properties: { list: { type: "array", items: { type: "string" }, minItems: 9 } } }
+      const fiber = yield* LanguageModel.streamText({ prompt: "Tell me about rivers" }).pipe(
+        Stream.provideService(ModelSettings, { json: { name: "document", schema } }),
+        Stream.mapEffect((part) => Effect.map(Clock.currentTimeMillis, (time) => ({ part, time }))),
+        Stream.runCollect,
+        Effect.provide(DemoModel.layer),
+        Effect.forkChild
+      )
+      yield* TestClock.adjust("1 minute")
+      const deltas = (yield* Fiber.join(fiber)).flatMap(({ part, time }) =>
+        part.type === "text-delta" ? [{ text: part.delta, time }] : []
+      )
+      assert.deepStrictEqual(deltas.map(({ time }) => time), deltas.map((_, index) => 20 * (index + 1)))
+      const { list } = JSON.parse(deltas.map(({ text }) => text).join(""))
+      assert.lengthOf(list, 9)
+      assert.strictEqual(list[0], "demo list 1 Tell")
+    }))
+
+  it.effect("cuts a JSON document off after maxOutputTokens", () =>
+    Effect.gen(function*() {
+      const fiber = yield* LanguageModel.streamText({ prompt: "hi" }).pipe(
+        Stream.provideService(ModelSettings, {
+          json: { name: "document", schema: { type: "array", items: { type: "boolean" }, minItems: 100 } },
+          maxOutputTokens: 2
+        }),
+        Stream.runCollect,
+        Effect.provide(DemoModel.layer),
+        Effect.forkChild
+      )
+      yield* TestClock.adjust("1 minute")
+      const parts = yield* Fiber.join(fiber)
+      assert.lengthOf(parts.filter(({ type }) => type === "text-delta"), 2)
+      assert.deepInclude(parts.at(-1), { type: "finish", reason: "length" })
+    }))
+
+  it.effect("refuses a schema that it does not know", () =>
+    Effect.gen(function*() {
+      const error = yield* Effect.flip(json({ type: "string", pattern: "^a+$" }))
+      assert.strictEqual(error.reason._tag, "UnsupportedSchemaError")
+      assert.include(error.message, "does not know the keyword \"pattern\"")
     }))
 
   it.effect("refuses to make up an object", () =>
