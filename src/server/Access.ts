@@ -36,7 +36,7 @@ export interface Options {
   /** What a browser gets that has no session, if the page is built. */
   readonly loginPage: Effect.Effect<Option.Option<HttpServerResponse.HttpServerResponse>>
   /** Files that the login page needs before there is a session. */
-  readonly isPublic: (path: string) => boolean
+  readonly isPublic: (path: string) => Effect.Effect<boolean>
   /** The methods that the path has, so that a wrong one is told from a wrong path. */
   readonly methodsOf: (path: string) => ReadonlyArray<string>
 }
@@ -86,9 +86,8 @@ const admit = Effect.fnUntraced(function*(request: Request, options: Options) {
     return yield* refuse(405, `${request.method} is not used here`, { allow: methods.join(", ") })
   }
   if (isCrossOrigin(request)) return yield* refuse(403, "Only this server's own pages may do that")
-  if (!(openPaths.has(`${request.method} ${path}`) || isRead(request) && options.isPublic(path))) {
-    yield* authorize(request, path, options)
-  }
+  const open = openPaths.has(`${request.method} ${path}`) || (isRead(request) && (yield* options.isPublic(path)))
+  if (!open) yield* authorize(request, path, options)
   if (request.method === "OPTIONS") {
     return yield* Effect.fail(
       HttpServerResponse.empty({ headers: { allow: [...options.methodsOf(path), "OPTIONS"].join(", ") } })
