@@ -21,9 +21,11 @@ import * as Respondable from "effect/http/HttpServerRespondable"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Option from "effect/Option"
 import * as Predicate from "effect/Predicate"
+import type * as Latch from "effect/Latch"
 import type * as Scope from "effect/Scope"
 import * as Problem from "./Problem.ts"
 import * as Session from "./Session.ts"
+import * as Streams from "./Streams.ts"
 
 /**
  * @category models
@@ -31,6 +33,8 @@ import * as Session from "./Session.ts"
  */
 export interface Options {
   readonly session: Session.Session["Service"]
+  /** Opened when the server stops: it is not ready from then on, and its streams end. */
+  readonly closing: Latch.Latch
   /** Names it may be called by, beside those of this machine to itself. */
   readonly allowedHosts: ReadonlyArray<string>
   /** What a browser gets that has no session, if the page is built. */
@@ -68,7 +72,7 @@ export const guard = <R>(
       Effect.succeed(Problem.secure(Problem.fromResponse(response)))
     )
     return Effect.andThen(secured, admit(request, options)).pipe(
-      Effect.andThen(app),
+      Effect.andThen(Effect.provideService(app, Streams.Closing, options.closing)),
       Effect.catchCause((cause) => failed(request, cause, options)),
       Effect.provideService(HttpServerRequest.MaxBodySize, maxBodySize)
     )
@@ -93,6 +97,7 @@ const admit = Effect.fnUntraced(function*(request: Request, options: Options) {
       HttpServerResponse.empty({ headers: { allow: [...options.methodsOf(path), "OPTIONS"].join(", ") } })
     )
   }
+  if (path === "/readyz" && options.closing.isOpen()) return yield* refuse(503, "This server is stopping")
   if (request.method === "POST") yield* admitChange(request, path, options)
 })
 

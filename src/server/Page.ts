@@ -7,7 +7,9 @@
  */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import { flow } from "effect/Function"
 import * as HttpMiddleware from "effect/http/HttpMiddleware"
+import * as HttpPlatform from "effect/http/HttpPlatform"
 import * as HttpRouter from "effect/http/HttpRouter"
 import * as HttpServerError from "effect/http/HttpServerError"
 import * as HttpServerRequest from "effect/http/HttpServerRequest"
@@ -145,7 +147,8 @@ const respond = (file: File, cacheControl: string) =>
  */
 export const layer = (page: Page) =>
   HttpRouter.use(Effect.fnUntraced(function*(router) {
-    const compressed = HttpMiddleware.compression()
+    const platform = yield* HttpPlatform.HttpPlatform
+    const compressed = flow(HttpMiddleware.compression(), Effect.provideService(HttpPlatform.HttpPlatform, platform))
     for (const path of routes) yield* router.add("GET", path, compressed(page.index))
     yield* router.add(
       "GET",
@@ -162,5 +165,6 @@ export const layer = (page: Page) =>
     })
   }))
 
+// As the router says it of a path that nobody added, which the way in answers.
 const nothing = (request: HttpServerRequest.HttpServerRequest) =>
-  Effect.fail(new HttpServerError.HttpServerError({ reason: new HttpServerError.RouteNotFound({ request }) }))
+  Effect.die(new HttpServerError.HttpServerError({ reason: new HttpServerError.RouteNotFound({ request }) }))
