@@ -103,20 +103,21 @@ export const layer = (options: Options = {}): Layer.Layer<
  */
 export const endStreamsBefore: <A, E, R>(server: Layer.Layer<A, E, R>) => Layer.Layer<A, E, R> = Streams.endBefore
 
-const resolve = ({ allowedHosts = [], prefix = "/", readOnly = false, token }: Options) => Result.gen(function*() {
-  const root = prefix.replace(/\/$/, "")
-  if (!/^(\/[a-z0-9._~-]+)*$/i.test(root)) {
-    return yield* invalid(`prefix is ${JSON.stringify(prefix)}, but must be a path such as /spindle`)
-  }
-  const hosts = Http.hostNames(allowedHosts)
-  if (Option.isNone(hosts)) {
-    return yield* invalid(
-      `allowedHosts is ${JSON.stringify(allowedHosts)}, but must be names without ports such as spindle.example.com`
-    )
-  }
-  const issue = token === undefined ? undefined : Http.tokenIssue(token)
-  if (issue !== undefined) return yield* invalid(`token is ${issue}`)
-  return { prefix: root, token, readOnly, allowedHosts: hosts.value } satisfies Mount.Options
-})
+const resolve = ({ allowedHosts = [], prefix = "/", readOnly = false, token }: Options) =>
+  Result.gen(function*() {
+    const root = prefix.replace(/\/$/, "")
+    if (!/^(\/[a-z0-9._~-]+)*$/i.test(root)) {
+      return yield* invalid(`prefix is ${JSON.stringify(prefix)}, but must be a path such as /spindle`)
+    }
+    const hosts = Http.hostNames(allowedHosts)
+    if (Option.isNone(hosts)) {
+      return yield* invalid(
+        `allowedHosts is ${JSON.stringify(allowedHosts)}, but must be names without ports such as spindle.example.com`
+      )
+    }
+    const issue = token === undefined ? undefined : Http.tokenIssue(token)
+    if (issue !== undefined) return yield* invalid(`token is ${issue}`)
+    return { prefix: root, token, readOnly, allowedHosts: hosts.value } satisfies Mount.Options
+  })
 
 const invalid = (message: string) => Result.fail(new DashboardError({ message }))

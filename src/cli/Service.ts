@@ -70,7 +70,10 @@ interface Dashboard {
 
 // Loaded only where it is wanted. What answers requests is loaded when the worker runs, which it does not keep waiting.
 const listen = Effect.fnUntraced(function*(http: Http.Http): Effect.fn.Return<Dashboard, ServerError, Scope.Scope> {
-  const server = yield* Effect.flatMap(Effect.promise(() => import("../server/Server.ts")), ({ listen }) => listen(http))
+  const server = yield* Effect.flatMap(
+    Effect.promise(() => import("../server/Server.ts")),
+    ({ listen }) => listen(http)
+  )
   return {
     url: server.url,
     mount: Effect.gen(function*() {

@@ -19,9 +19,9 @@ import * as HttpServerRequest from "effect/http/HttpServerRequest"
 import type * as HttpServerRespondable from "effect/http/HttpServerRespondable"
 import * as Respondable from "effect/http/HttpServerRespondable"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
+import type * as Latch from "effect/Latch"
 import * as Option from "effect/Option"
 import * as Predicate from "effect/Predicate"
-import type * as Latch from "effect/Latch"
 import type * as Scope from "effect/Scope"
 import * as Problem from "./Problem.ts"
 import * as Session from "./Session.ts"
@@ -83,7 +83,9 @@ const admit = Effect.fnUntraced(function*(request: Request, options: Options) {
   if (!isAllowedHost(request, options.allowedHosts)) {
     return yield* refuse(
       403,
-      `This server does not answer to the name ${JSON.stringify(request.headers.host ?? "")}: WORKER_HTTP_ALLOWED_HOSTS, or \`allowedHosts\` of an embedded dashboard, lists those it does`
+      `This server does not answer to the name ${
+        JSON.stringify(request.headers.host ?? "")
+      }: WORKER_HTTP_ALLOWED_HOSTS, or \`allowedHosts\` of an embedded dashboard, lists those it does`
     )
   }
   if (!methods.includes(request.method)) {
@@ -127,8 +129,7 @@ const authorize = Effect.fnUntraced(function*(request: Request, path: string, { 
       const page = isNavigation(request, path) ? yield* loginPage : Option.none()
       return yield* Option.match(page, {
         onNone: () => refuse(401, "Send the token as Authorization: Bearer <token>", challenge),
-        onSome: (page) =>
-          Effect.fail(HttpServerResponse.setHeaders(HttpServerResponse.setStatus(page, 401), challenge))
+        onSome: (page) => Effect.fail(HttpServerResponse.setHeaders(HttpServerResponse.setStatus(page, 401), challenge))
       })
     }
   }

@@ -99,17 +99,19 @@ const notBuilt = Problem.make(503, "The page is not built: run `npm run build`, 
 const read = async (directory: string, prefix: string): Promise<Map<string, File>> => {
   const entries = await Fs.readdir(directory, { recursive: true, withFileTypes: true })
   return new Map(
-    await Promise.all(entries.filter((entry) => entry.isFile()).map(async (entry) => {
-      const path = Path.join(entry.parentPath, entry.name)
-      const content = await Fs.readFile(path)
-      const body = path.endsWith(".html") ? Buffer.from(withPrefix(content.toString(), prefix)) : content
-      const type = Option.getOrElse(Mime.getType(path), () => "application/octet-stream")
-      return [`/${Path.relative(directory, path).replaceAll(Path.sep, "/")}`, {
-        body,
-        type: type.startsWith("text/") || type.endsWith("javascript") ? `${type}; charset=utf-8` : type,
-        etag: `"${Crypto.createHash("sha256").update(body).digest("base64url").slice(0, 22)}"`
-      }] as const
-    }))
+    await Promise.all(
+      entries.filter((entry) => entry.isFile()).map(async (entry) => {
+        const path = Path.join(entry.parentPath, entry.name)
+        const content = await Fs.readFile(path)
+        const body = path.endsWith(".html") ? Buffer.from(withPrefix(content.toString(), prefix)) : content
+        const type = Option.getOrElse(Mime.getType(path), () => "application/octet-stream")
+        return [`/${Path.relative(directory, path).replaceAll(Path.sep, "/")}`, {
+          body,
+          type: type.startsWith("text/") || type.endsWith("javascript") ? `${type}; charset=utf-8` : type,
+          etag: `"${Crypto.createHash("sha256").update(body).digest("base64url").slice(0, 22)}"`
+        }] as const
+      })
+    )
   )
 }
 

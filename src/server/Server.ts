@@ -99,9 +99,13 @@ export const listen = Effect.fnUntraced(function*(options: Config.Http): Effect.
   return {
     services: NodeHttpServer.layerHttpServices,
     url: `http://${family === "IPv6" ? `[${address}]` : address}:${port}/`,
-    mount: (mounted) => Effect.asVoid(Effect.acquireRelease(Effect.sync(() => {
-      app = mounted
-    }), () => close))
+    mount: (mounted) =>
+      Effect.asVoid(Effect.acquireRelease(
+        Effect.sync(() => {
+          app = mounted
+        }),
+        () => close
+      ))
   }
 })
 
@@ -121,7 +125,11 @@ const starting = (options: Config.Http): Mount.App =>
     }
   )
 
-const headersOf = (status: number) => ({ ...Problem.secure(Problem.make(status)).headers, "content-length": "0", connection: "close" })
+const headersOf = (status: number) => ({
+  ...Problem.secure(Problem.make(status)).headers,
+  "content-length": "0",
+  connection: "close"
+})
 
 const statuses: Readonly<Record<string, number>> = { HPE_HEADER_OVERFLOW: 431, ERR_HTTP_REQUEST_TIMEOUT: 408 }
 
@@ -138,7 +146,8 @@ const toServerError = ({ cause }: HttpServerError.ServeError, { host, port }: Co
   switch (code) {
     case "EADDRINUSE":
       return new ServerError({
-        message: `The port ${port} of ${host} is taken by another process: WORKER_HTTP_PORT chooses another, 0 a free one, and off goes without`,
+        message:
+          `The port ${port} of ${host} is taken by another process: WORKER_HTTP_PORT chooses another, 0 a free one, and off goes without`,
         misconfigured: false
       })
     case "EACCES":
