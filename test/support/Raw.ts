@@ -19,13 +19,15 @@ export interface Request {
   readonly headers?: Http.OutgoingHttpHeaders | undefined
   /** Several chunks are sent without a content-length. */
   readonly body?: string | ReadonlyArray<string> | undefined
+  /** Of the answer. */
+  readonly encoding?: BufferEncoding | undefined
 }
 
 /** What a client of the API sends with a change. */
 export const json = { "content-type": "application/json" }
 
 /** Sends a request to a server on this machine; whatever it answers has the security headers. */
-export const send = (url: string, { body, headers = {}, method = "GET", path = "/" }: Request = {}) =>
+export const send = (url: string, { body, encoding, headers = {}, method = "GET", path = "/" }: Request = {}) =>
   Effect.callback<Answer>((resume) => {
     const { hostname, port } = new URL(url)
     const request = Http.request({
@@ -44,7 +46,7 @@ export const send = (url: string, { body, headers = {}, method = "GET", path = "
         const answer = {
           status: response.statusCode!,
           headers: response.headers,
-          body: Buffer.concat(chunks).toString()
+          body: Buffer.concat(chunks).toString(encoding)
         }
         resume(Effect.sync(() => {
           assertSafe(answer)
