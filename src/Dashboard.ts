@@ -91,8 +91,8 @@ export const layer = (options: Options = {}): Layer.Layer<
 > =>
   HttpRouter.use(Effect.fnUntraced(function*(router) {
     const settings = yield* Effect.fromResult(resolve(options))
-    const app = yield* Mount.make(settings)
-    yield* (settings.prefix === "" ? router : router.prefixed(settings.prefix)).add("*", "/*", app)
+    const { handle } = yield* Mount.make(settings)
+    yield* (settings.prefix === "" ? router : router.prefixed(settings.prefix)).add("*", "/*", handle)
   }))
 
 /**

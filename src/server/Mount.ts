@@ -38,11 +38,16 @@ export interface Options {
  * @category models
  * @since 0.1.0
  */
-export type App = Effect.Effect<
-  HttpServerResponse.HttpServerResponse,
-  never,
-  HttpServerRequest.HttpServerRequest | Scope.Scope
->
+export interface App {
+  /** Answers a request. */
+  readonly handle: Effect.Effect<
+    HttpServerResponse.HttpServerResponse,
+    never,
+    HttpServerRequest.HttpServerRequest | Scope.Scope
+  >
+  /** Opened when the server stops, at the latest when the scope of the application closes: its streams end. */
+  readonly closing: Latch.Latch
+}
 
 const openapiPath = "/openapi.json"
 
@@ -68,7 +73,7 @@ export const make = Effect.fnUntraced(function*(options: Options) {
   const closing = yield* Effect.acquireRelease(Latch.make(), (latch) => latch.open)
   const before = yield* Streams.Closing
   yield* Effect.forkScoped(Effect.andThen(before.await, closing.open))
-  const app = Access.guard(Context.get(context, HttpRouter.HttpRouter).asHttpEffect(), {
+  const handle = Access.guard(Context.get(context, HttpRouter.HttpRouter).asHttpEffect(), {
     session,
     closing,
     allowedHosts: options.allowedHosts,
@@ -76,7 +81,7 @@ export const make = Effect.fnUntraced(function*(options: Options) {
     isPublic: page.isPublic,
     methodsOf: yield* methodsOf
   })
-  return yield* Effect.succeed(app as App)
+  return { handle, closing } satisfies App
 })
 
 const groups = Layer.mergeAll(SessionsGroup.layer)
