@@ -83,6 +83,7 @@ select t.id, t.type, t.queue, t.status, t.priority, t.attempts, t.max_attempts, 
     (s) => `
 select e.epoch, e.type, e.created_at,
        case when octet_length(e.data::text) <= ${maxClosingBytes} then e.data
+            when jsonb_typeof(e.data) <> 'object' then '{}'
             else (e.data - 'data' - 'stack' - 'message')
                  || jsonb_build_object('message', left(e.data ->> 'message', 2000)) end as data
   from (select * from ${s}.task_events
