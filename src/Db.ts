@@ -123,15 +123,16 @@ const planSettings = {
  * @since 0.1.0
  */
 export const controlPool = (
-  client: SqlClient.SqlClient
+  client: SqlClient.SqlClient,
+  maxConnections = 5
 ): Effect.Effect<PgClient.PgClient, SqlError.SqlError, Scope.Scope> =>
   Effect.catchIf(
-    reached(makePool(client, { startupParameters: { ...planSettings, ...limits } })),
+    reached(makePool(client, { maxConnections, startupParameters: { ...planSettings, ...limits } })),
     (error) => sqlState(error) === "08P01",
     () =>
       Effect.andThen(
         Effect.logWarning("a pooler refuses settings of a session: statements are planned anew each time"),
-        reached(makePool(client, { startupParameters: {}, prepare: false }))
+        reached(makePool(client, { maxConnections, startupParameters: {}, prepare: false }))
       )
   )
 
@@ -154,7 +155,6 @@ export const pagePool = (
 const makePool = (client: SqlClient.SqlClient, options: Partial<PgClient.PgPoolConfig>) =>
   PgClient.make({
     ...connection(client),
-    maxConnections: 5,
     minConnections: 1,
     idleTimeout: "60 seconds",
     multiplex: false,
