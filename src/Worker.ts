@@ -28,6 +28,7 @@ import { Journal } from "./worker/Journal.ts"
 import { LeaseKeeper } from "./worker/LeaseKeeper.ts"
 import * as Loop from "./worker/Loop.ts"
 import { Measures } from "./worker/Measures.ts"
+import * as Metrics from "./worker/Metrics.ts"
 import { Pulses } from "./worker/Pulse.ts"
 import * as Settings from "./worker/Settings.ts"
 import { Supervisor } from "./worker/Supervisor.ts"
@@ -229,6 +230,7 @@ const make = Effect.gen(function*() {
       loops,
       (cause) => Effect.asVoid(Deferred.fail(died, new WorkerError({ reason: { _tag: "LoopDied", loop, cause } })))
     )
+  yield* Metrics.register
   yield* Effect.forkScoped((yield* Measures).lag.run)
   yield* fork("wake-ups", [(yield* WakeUps).run])
   yield* fork("journal", [(yield* Journal).run])

@@ -67,9 +67,8 @@ export const make = (isShuttingDown: () => boolean) =>
       let unreachable: { since: number; message: string } | undefined
       const loops: Array<Health["loops"][number]> = []
       for (const pulse of pulses.all) {
-        const { died, failure, lastTurnAt, name } = pulse
-        const stands = !died && pulse.stands(now)
-        if (stands && failure === undefined) {
+        const { failure, lastTurnAt, name } = pulse
+        if (pulse.stands(now) && failure === undefined) {
           problems.push(
             `${name}: the loop stands still, ${
               lastTurnAt === undefined ? "without a single turn" : `its last turn was ${spell(now - lastTurnAt)} ago`
@@ -83,7 +82,7 @@ export const make = (isShuttingDown: () => boolean) =>
         }
         loops.push({
           name,
-          ok: !died && !stands && failure === undefined,
+          ok: pulse.isWell(now),
           lastTurnAgo: lastTurnAt === undefined ? undefined : Duration.millis(now - lastTurnAt)
         })
       }

@@ -60,7 +60,11 @@ export class Pulse {
   }
 
   stands(now: number): boolean {
-    return now > this.dueAt
+    return !this.died && now > this.dueAt
+  }
+
+  isWell(now: number): boolean {
+    return !this.died && this.failure === undefined && !this.stands(now)
   }
 }
 
