@@ -106,6 +106,8 @@ export class Stats extends Context.Service<Stats, {
    */
   readonly record: (event: Lifecycle.Event, millis: number) => void
   /** @internal */
+  readonly counters: Counters
+  /** @internal */
   readonly tallies: Tally.Tallies
 }>()("spindle/Stats") {
   static readonly layer: Layer.Layer<Stats> = Layer.effect(
@@ -159,6 +161,7 @@ export class Stats extends Context.Service<Stats, {
         })),
         series: Effect.sync(() => ({ bucketMs: series.bucketMillis, buckets: series.read(now()) })),
         endedLastMinute: Effect.sync(() => lastMinute.read(now())),
+        counters,
         tallies,
         claimed: (count) => {
           counters.claimed += count

@@ -6,10 +6,11 @@
  *
  * @since 0.1.0
  */
-import * as Arr from "effect/Array"
+import type * as Arr from "effect/Array"
 import type * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Latch from "effect/Latch"
@@ -36,6 +37,7 @@ export interface Options {
 }
 
 const quiet = "15 seconds"
+const firstLook = "1 second"
 const lastWords = "1 second"
 
 const headers = {
@@ -94,16 +96,22 @@ export const taskEvents = Effect.fnUntraced(function*(
   const row = yield* Effect.mapError(queue.get(id), problemOf)
   if (Option.isNone(row)) return yield* new Api.NotFound({ detail: `There is no task ${id}` })
   const { transform = dataOf } = options
-  const pull = yield* Stream.toPull(queue.events(id, { after }))
-  const isOver = row.value.finishedAt !== null && row.value.lockedBy === null
-  const first = isOver
-    ? yield* pull.pipe(Pull.catchDone(() => Effect.succeed([])), Effect.mapError(problemOf))
-    : undefined
-  if (first?.length === 0) return HttpServerResponse.empty({ status: 204, headers })
-  return yield* respond(
-    Stream.concat(Stream.fromIterable(first ?? []), Stream.fromPull(Effect.succeed(pull))),
-    (event) => frame(event.type, transform(event), `${event.position.epoch}-${event.position.seq}`)
+  const pull = yield* Stream.toPull(
+    framed(
+      queue.events(id, { after }),
+      (event) => frame(event.type, transform(event), `${event.position.epoch}-${event.position.seq}`)
+    )
   )
+  const first = yield* Effect.forkScoped(pull)
+  if (isOver(row.value)) {
+    // a cancelled task can be without its closing event yet
+    const exit = yield* Effect.timeoutOption(Fiber.await(first), firstLook)
+    if (Option.isSome(exit) && Exit.isFailure(exit.value)) {
+      yield* Effect.mapError(Pull.doneExitFromCause(exit.value.cause), problemOf)
+      return HttpServerResponse.empty({ status: 204, headers })
+    }
+  }
+  return yield* respond(pull, first)
 })
 
 /**
@@ -115,16 +123,42 @@ export const taskEvents = Effect.fnUntraced(function*(
 export const lifecycle: Effect.Effect<HttpServerResponse.HttpServerResponse, never, Scope.Scope> = Effect.gen(
   function*() {
     const events = yield* PubSub.subscribe(yield* Lifecycle.Bus)
-    return yield* respond(
-      Stream.fromSubscription(events),
-      ({ _tag, task: { id, queue, type } }) => frame(_tag.toLowerCase(), { id: String(id), type, queue })
+    const pull = yield* Stream.toPull(
+      framed(
+        Stream.fromSubscription(events),
+        ({ _tag, task: { id, queue, type } }) => frame(_tag.toLowerCase(), { id: String(id), type, queue })
+      )
     )
+    return yield* respond(pull, yield* Effect.forkScoped(pull))
   }
 )
 
-const respond = Effect.fnUntraced(function*<A, E>(events: Stream.Stream<A, E>, render: (event: A) => string) {
+type Frames = readonly [string]
+
+const framed = <A, E>(events: Stream.Stream<A, E>, render: (event: A) => string) =>
+  Stream.mapArray(events, (page): Frames => [page.map(render).join("")])
+
+const frame = (event: string, data: Schema.Json, id?: string) =>
+  `${id === undefined ? "" : `id: ${id}\n`}event: ${event.replace(/[\r\n]/g, " ")}\ndata: ${JSON.stringify(data)}\n\n`
+
+const comment: Frames = [":\n\n"]
+
+// A comment goes first, so that the client sees an open stream. What is waited for goes on while one is written.
+const respond = Effect.fnUntraced(function*<E>(
+  pull: Pull.Pull<Arr.NonEmptyReadonlyArray<string>, E>,
+  first: Fiber.Fiber<Arr.NonEmptyReadonlyArray<string>, E | Cause.Done<void>>
+) {
+  const scope = yield* Effect.scope
   const closing = yield* Closing
-  // the client of a stream that is still open by then does not take what is written
+  let pending: typeof first | undefined = first
+  const next = Effect.gen(function*() {
+    pending ??= yield* Effect.forkIn(pull, scope)
+    const frames = yield* Effect.timeoutOption(Fiber.join(pending), quiet)
+    if (Option.isNone(frames)) return comment
+    pending = undefined
+    return frames.value
+  })
+  // the client of a stream that is still open by then does not take what it is sent
   yield* Effect.withFiber((fiber) =>
     closing.await.pipe(
       Effect.andThen(Effect.sleep(lastWords)),
@@ -132,9 +166,7 @@ const respond = Effect.fnUntraced(function*<A, E>(events: Stream.Stream<A, E>, r
       Effect.forkScoped
     )
   )
-  const body = events.pipe(
-    Stream.mapArray((page) => Arr.of(page.map(render).join(""))),
-    withComments,
+  const body = Stream.concat(Stream.fromArray(comment), Stream.fromPull(Effect.succeed(next))).pipe(
     Stream.interruptWhen(closing.await),
     Stream.catchCause((cause) =>
       Stream.drain(Stream.fromEffect(Effect.logWarning("a stream of events broke off", cause)))
@@ -143,33 +175,10 @@ const respond = Effect.fnUntraced(function*<A, E>(events: Stream.Stream<A, E>, r
   return HttpServerResponse.stream(Stream.encodeText(body), { headers })
 })
 
-// The first is written at once, so that the client sees an open stream. What the stream waits for is not interrupted for
-// a comment.
-const withComments = <E>(frames: Stream.Stream<string, E>): Stream.Stream<string, E> =>
-  Stream.transformPull(frames, (pull, scope) =>
-    Effect.sync(() => {
-      let pending: Fiber.Fiber<Arr.NonEmptyReadonlyArray<string>, E | Cause.Done<void>> | undefined
-      const next = Effect.gen(function*() {
-        pending ??= yield* Effect.forkIn(pull, scope)
-        const frames = yield* Effect.timeoutOption(Fiber.join(pending), quiet)
-        if (Option.isNone(frames)) return comment
-        pending = undefined
-        return frames.value
-      })
-      let opened = false
-      return Effect.suspend(() => {
-        if (opened) return next
-        opened = true
-        return Effect.succeed(comment)
-      })
-    }))
-
-const comment = Arr.of(":\n\n")
-
-const frame = (event: string, data: Schema.Json, id?: string) =>
-  `${id === undefined ? "" : `id: ${id}\n`}event: ${event.replace(/[\r\n\0]/g, " ")}\ndata: ${JSON.stringify(data)}\n\n`
+const isOver = ({ lockedBy, status }: TaskQueue.StoredTask) =>
+  status !== "queued" && status !== "processing" && lockedBy === null
 
 const dataOf = ({ data }: TaskQueue.StoredEvent) => data
 
-const problemOf = ({ message, reason }: TaskQueue.TaskQueueError) =>
+const problemOf = ({ message, reason }: TaskQueue.TaskQueueError): Api.NotFound | Api.Unavailable =>
   reason._tag === "NotFound" ? new Api.NotFound({ detail: message }) : new Api.Unavailable({ detail: message })

@@ -90,7 +90,10 @@ export class TaskStore extends Context.Service<TaskStore, {
     ids: ReadonlyArray<bigint>
   ) => Result<ReadonlyArray<Held & { readonly status: string; readonly lockedBy: string | null }>>
   readonly renew: (workerId: string, leaseMillis: number) => Result<ReadonlyArray<Held>>
-  readonly cancelled: (workerId: string, ids: ReadonlyArray<bigint>) => Result<ReadonlyArray<Held>>
+  readonly cancelled: (
+    workerId: string,
+    ids: ReadonlyArray<bigint>
+  ) => Result<ReadonlyArray<Held & { readonly cancelledForMillis: number | null }>>
   /** The server's time. */
   readonly now: Result<Date>
   /** `asked` is the server's time a moment ago. */
