@@ -83,7 +83,7 @@ export const listen = Effect.fnUntraced(function*(options: Config.Http): Effect.
   const server = yield* NodeHttpServer.make(() => node, {
     host: options.host,
     port: options.port,
-    gracefulShutdownTimeout: closeWithin
+    disablePreemptiveShutdown: true
   }).pipe(Effect.mapError((error) => toServerError(error, options)))
   const close = Effect.callback<void>((resume) => {
     node.close(() => resume(Effect.void))
