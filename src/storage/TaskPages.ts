@@ -97,17 +97,6 @@ const maxValueBytes = 64 * 1024
 const maxId = 2n ** 63n - 1n
 
 /**
- * The columns of the filter that the table does not have.
- *
- * @category getters
- * @since 0.1.0
- */
-export const absentColumns = (columns: OptionalColumns, filter: Filter): ReadonlyArray<string> => [
-  ...(filter.tag !== undefined && !columns.tag ? ["tag"] : []),
-  ...(filter.userId !== undefined && !columns.userId ? ["user_id"] : [])
-]
-
-/**
  * The newest tasks that match, below `before`. Pass `next` as `before` for what follows; null at the end.
  *
  * A task whose id is `q` comes first on the first page, however old it is.
@@ -121,13 +110,13 @@ export const page = Effect.fnUntraced(function*(
   before: bigint | undefined,
   limit: number
 ) {
-  const wanted = before === undefined ? idIn(filter.q) : undefined
-  const [exact] = wanted === undefined
+  const wanted = filter.ids === undefined ? idIn(filter.q) : undefined
+  const [exact] = wanted === undefined || before !== undefined
     ? []
     : yield* walk(tables, { ...filter, q: undefined, ids: [wanted] }, everything, maxId, 1, undefined)
   const rest = exact === undefined ? limit : limit - 1
   const source = yield* sourceOf(tables, filter)
-  const walked = yield* walk(tables, filter, source, before ?? maxId, rest + 1, exact?.id)
+  const walked = yield* walk(tables, filter, source, before ?? maxId, rest + 1, wanted)
   const matching = walked.filter(({ matches }) => matches)
   const following = matching[rest]
   const rows: ReadonlyArray<Row> = [...(exact === undefined ? [] : [exact]), ...matching.slice(0, rest)]
