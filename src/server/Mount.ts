@@ -16,11 +16,15 @@ import * as Layer from "effect/Layer"
 import type * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
 import { Api } from "../Api.ts"
+import { Browse } from "../storage/Browse.ts"
 import * as Access from "./Access.ts"
+import * as OverviewGroup from "./OverviewGroup.ts"
 import * as Page from "./Page.ts"
+import * as ProbesGroup from "./ProbesGroup.ts"
 import * as Session from "./Session.ts"
 import * as SessionsGroup from "./SessionsGroup.ts"
 import * as Streams from "./Streams.ts"
+import * as TasksGroup from "./TasksGroup.ts"
 
 /**
  * @category models
@@ -62,7 +66,11 @@ export const make = Effect.fnUntraced(function*(options: Options) {
   const page = yield* Page.make(options.prefix)
   const api = HttpApiBuilder.layer(Api, { openapiPath }).pipe(
     Layer.provide(groups),
-    Layer.provide([Layer.succeed(Session.Session, session), HttpApiMiddleware.layerProblemDetails()])
+    Layer.provide([
+      Browse.layer,
+      Layer.succeed(Session.Session, session),
+      HttpApiMiddleware.layerProblemDetails({ includeDetails: true })
+    ])
   )
   const context = yield* Layer.merge(api, Page.layer(page)).pipe(
     Layer.provideMerge(HttpRouter.layer),
@@ -84,7 +92,14 @@ export const make = Effect.fnUntraced(function*(options: Options) {
   return { handle, closing } satisfies App
 })
 
-const groups = Layer.mergeAll(SessionsGroup.layer)
+// A raw handler's requests are typed as if they required something unknown.
+const tasks = TasksGroup.layer as Layer.Layer<
+  Layer.Success<typeof TasksGroup.layer>,
+  never,
+  HttpRouter.Request.Without<Layer.Services<typeof TasksGroup.layer>>
+>
+
+const groups = Layer.mergeAll(SessionsGroup.layer, OverviewGroup.layer, tasks, ProbesGroup.layer)
 
 const methodsOf = Effect.sync(() => {
   const paths = FindMyWay.make<void>()
