@@ -108,7 +108,7 @@ const methodsOf = Effect.sync(() => {
     for (const { method, path } of Object.values(group.endpoints)) paths.on(method, path, undefined)
   }
   return (path: string) => [
-    ...paths.has("GET", path) ? ["GET", "HEAD"] : [],
-    ...paths.has("POST", path) ? ["POST"] : []
+    ...paths.find("GET", path) === undefined ? [] : ["GET", "HEAD"],
+    ...paths.find("POST", path) === undefined ? [] : ["POST"]
   ]
 })
