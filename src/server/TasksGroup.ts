@@ -98,12 +98,11 @@ export const layer = HttpApiBuilder.group(
         }
         return yield* new Api.Unavailable({ detail: `Task ${id} is put off all the time` })
       }),
-      bulk: ({ payload: { action, before, filter } }) =>
-        Effect.catchTag(
-          Bulk.run(browse, action, filter, before),
-          "StorageError",
-          (error) => Effect.fail(Unavailable.fromStorage(error))
+      bulk: Effect.fnUntraced(function*({ payload: { action, before, filter } }) {
+        return yield* Bulk.run(browse, action, filter, before).pipe(
+          Effect.catchTag("StorageError", (error) => Effect.fail(Unavailable.fromStorage(error)))
         )
+      })
     }).handleRaw(
       "events",
       ({ headers, params: { id }, query: { after } }) =>
