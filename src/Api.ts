@@ -187,12 +187,16 @@ export class Tasks extends HttpApiGroup.make("tasks").add(
   HttpApiEndpoint.get("list", "/", {
     query: { ...Views.filterFields, before: Schema.optionalKey(Views.TaskId), limit: Schema.optionalKey(limit) },
     success: Views.TaskPage,
-    error: Unavailable
+    error: [Unprocessable, Unavailable]
   }),
   HttpApiEndpoint.get("get", "/:id", { params: id, success: Views.TaskDetail, error: [NotFound, Unavailable] }),
   HttpApiEndpoint.post("enqueue", "/", {
     payload: Views.NewTask,
-    success: Schema.Struct({ id: Views.TaskId, duplicate: Schema.Boolean }).pipe(HttpApiSchema.status(201)),
+    success: [
+      Schema.Struct({ id: Views.TaskId, duplicate: Schema.Literal(false) }).pipe(HttpApiSchema.status(201)),
+      /** Nothing was stored: the task with this id holds the unique key. */
+      Schema.Struct({ id: Views.TaskId, duplicate: Schema.Literal(true) })
+    ],
     error: [Unprocessable, Unavailable]
   }),
   HttpApiEndpoint.post("cancel", "/:id/cancel", {

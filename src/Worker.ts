@@ -172,8 +172,8 @@ const settingsLayer = (given: Partial<Options>) =>
         ...resolved,
         workerId: yield* Settings.workerId(given.id),
         schema: yield* Db.Schema,
-        publish: (event) => {
-          stats.record(event)
+        publish: (event, millis) => {
+          stats.record(event, millis)
           PubSub.publishUnsafe(bus, event)
         }
       })

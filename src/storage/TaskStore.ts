@@ -196,6 +196,7 @@ interface ClaimRow {
   readonly max_attempts: number
   readonly run_at: number
   readonly created_at: number
+  readonly claimed_at: number
   readonly payload: Schema.Json
   readonly oversized: boolean
   readonly metadata: Schema.JsonObject | null
@@ -235,7 +236,8 @@ const decodeClaim = (rows: ReadonlyArray<ClaimRow>): Claimed => {
       tag: row.tag,
       userId: row.user_id,
       runAt: row.run_at,
-      createdAt: row.created_at
+      createdAt: row.created_at,
+      claimedAt: row.claimed_at
     })
   }
   const inTurn = tasks.toSorted(byTurn)

@@ -15,6 +15,7 @@ import * as References from "effect/References"
 import * as Result from "effect/Result"
 import * as Scope from "effect/Scope"
 import * as HandlerRegistry from "../HandlerRegistry.ts"
+import type * as Lifecycle from "../Lifecycle.ts"
 import type { ClaimedRow } from "../storage/Claim.ts"
 import type { Held } from "../storage/TaskStore.ts"
 import type { OutcomeEntry } from "../storage/Write.ts"
@@ -38,6 +39,9 @@ export interface Demand {
   readonly ahead: number
   readonly queues: ReadonlyMap<string, number> | undefined
 }
+
+// From due to claimed, by the database's clock.
+const waitedMillis = ({ claimedAt, runAt }: ClaimedRow) => Number.isFinite(runAt) ? Math.max(0, claimedAt - runAt) : 0
 
 const maxUnsettled = (concurrency: number) => 1000 + 4 * concurrency
 
@@ -111,26 +115,28 @@ export class Supervisor extends Context.Service<Supervisor, {
           duration: number
         ) => {
           if (row.attempts === 0) return
-          if (verdict === "stale") return publish({ _tag: "Released", task })
-          if (verdict === "cancelled") return publish({ _tag: "Cancelled", task })
+          const said = (event: Lifecycle.Event) => publish(event, duration)
+          if (verdict === "stale") return said({ _tag: "Released", task })
+          if (verdict === "cancelled") return said({ _tag: "Cancelled", task })
           if (replaced !== undefined) {
-            return publish({ _tag: "Failed", task, error: JSON.parse(replaced.error!), willRetry: false })
+            return said({ _tag: "Failed", task, error: JSON.parse(replaced.error!), willRetry: false })
           }
           switch (outcome._tag) {
             case "Completed":
-              return publish({ _tag: "Completed", task, result: outcome.result, duration: Duration.millis(duration) })
+              return said({ _tag: "Completed", task, result: outcome.result, duration: Duration.millis(duration) })
             case "Failed":
-              return publish({ _tag: "Failed", task, error: outcome.error, willRetry: false })
+              return said({ _tag: "Failed", task, error: outcome.error, willRetry: false })
             case "Retry":
-              return publish({ _tag: "Failed", task, error: outcome.error, willRetry: true })
+              return said({ _tag: "Failed", task, error: outcome.error, willRetry: true })
             default:
-              return publish({ _tag: "Released", task })
+              return said({ _tag: "Released", task })
           }
         }
 
         const ended = (attempt: Attempt, entry: HandlerRegistry.Entry, outcome: Outcome) => {
           const now = monotonicMillis(clock)
           const { queue, type } = attempt.row
+          if (attempt.interruption === "cancelled") attempt.unwoundMillis = now - attempt.interruptedAt
           running.delete(attempt)
           runningByQueue.set(queue, runningByQueue.get(queue)! - 1)
           quick.record(type, now - attempt.startedAt, now)
@@ -150,7 +156,10 @@ export class Supervisor extends Context.Service<Supervisor, {
           attempt.startedAt = monotonicMillis(clock)
           attempt.deadline = attempt.startedAt +
             (timeoutMillis ?? (timeout === undefined ? defaultTimeout : Duration.toMillis(timeout)))
-          publish({ _tag: "Started", task: attempt.task, attempt: attempt.row.attempts })
+          publish(
+            { _tag: "Started", task: attempt.task, attempt: attempt.row.attempts },
+            waitedMillis(attempt.row) + attempt.startedAt - attempt.leasedAt
+          )
           const scope = Scope.makeUnsafe()
           const attemptContext = Context.add(
             Context.add(entry.services, References.CurrentLogAnnotations, annotations(attempt)),
@@ -208,7 +217,10 @@ export class Supervisor extends Context.Service<Supervisor, {
             waiting.splice(index, 1)
             putBack(attempt, reason)
           } else if (running.has(attempt)) {
-            attempt.interruption ??= reason
+            if (attempt.interruption === undefined) {
+              attempt.interruption = reason
+              attempt.interruptedAt = monotonicMillis(clock)
+            }
             if (reason === "lost") attempt.closed = true
             attempt.fiber?.interruptUnsafe()
           }
@@ -317,5 +329,6 @@ const ghost = (id: bigint, epoch: bigint): ClaimedRow => ({
   tag: null,
   userId: null,
   runAt: 0,
-  createdAt: 0
+  createdAt: 0,
+  claimedAt: 0
 })
