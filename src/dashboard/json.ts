@@ -10,7 +10,7 @@ export const isContainer = (value: Json): value is JsonObject | ReadonlyArray<Js
   typeof value === "object" && value !== null
 
 /** What the server shows instead of a value that looks secret. */
-export const mask = "[redacted]"
+export const mask = "••••••"
 
 export const isMasked = (value: unknown): boolean => value === mask
 

@@ -40,10 +40,11 @@ addEventListener("keydown", (event) => {
   found.run(event)
 })
 
-/** Keys that hold while the part is shown. */
-export const useKeys = (own: ReadonlyArray<Binding>) =>
+/** Keys that hold while the part is shown; those of the page go before those that hold everywhere. */
+export const useKeys = (own: ReadonlyArray<Binding>, where: "page" | "everywhere" = "page") =>
   useEffect(() => {
-    bound.push(own)
+    if (where === "page") bound.push(own)
+    else bound.unshift(own)
     return () => void bound.splice(bound.indexOf(own), 1)
   })
 

@@ -42,7 +42,9 @@ const keepOpen = (options: {
     if (current === controller) current = undefined
     if (controller.signal.aborted) return
     if (options.over()) return options.state("ended")
-    if (!answer.ok && !answer.problem.away && answer.problem.tag === "NotFound") return options.state("ended")
+    if (!answer.ok && (answer.problem.tag === "NotFound" || answer.problem.tag === "NoContent")) {
+      return options.state("ended")
+    }
     options.state("waiting")
     timer = setTimeout(() => void connect(), Math.min(500 * 2 ** failures++, 5000))
   }

@@ -1,3 +1,4 @@
+import type * as Effect from "effect/Effect"
 import type { ComponentChildren } from "preact"
 import { useEffect, useState } from "preact/hooks"
 import type { TaskDetail } from "../../server/Views.ts"
@@ -97,17 +98,28 @@ const Values = ({ task }: { readonly task: TaskDetail }) => {
   const payload = task.payload as Json.Json
   const result = task.result as Json.Json
   const metadata = task.metadata as Json.Json
+  const omitted = (value: TaskDetail["omitted"][number]["value"]) => {
+    const found = task.omitted.find((each) => each.value === value)
+    return found && (
+      <Empty>
+        {`It is ${Format.bytes(found.bytes)} of JSON, too much to be shown here: `}
+        <code>{`spindle show ${task.id}`}</code>
+      </Empty>
+    )
+  }
   return (
     <>
-      {task.error !== null && (
+      {(task.error !== null || omitted("error")) && (
         <Panel title="Error" class="bad-panel">
-          <Failure error={task.error} />
+          {omitted("error") ?? <Failure error={task.error!} />}
         </Panel>
       )}
-      {result !== null && <Panel title="Result"><JsonTree label="the result" value={result} /></Panel>}
-      <Panel title="Payload"><JsonTree label="the payload" value={payload} /></Panel>
-      {Json.isObject(metadata) && Object.keys(metadata).length > 0 && (
-        <Panel title="Metadata"><JsonTree label="the metadata" value={metadata} /></Panel>
+      {(result !== null || omitted("result")) && (
+        <Panel title="Result">{omitted("result") ?? <JsonTree label="the result" value={result} />}</Panel>
+      )}
+      <Panel title="Payload">{omitted("payload") ?? <JsonTree label="the payload" value={payload} />}</Panel>
+      {(omitted("metadata") || (Json.isObject(metadata) && Object.keys(metadata).length > 0)) && (
+        <Panel title="Metadata">{omitted("metadata") ?? <JsonTree label="the metadata" value={metadata} />}</Panel>
       )}
     </>
   )
@@ -180,7 +192,7 @@ const Actions = ({ changed, task }: { readonly task: TaskDetail; readonly change
     if (question !== undefined && !await confirm(question)) return
     setBusy(true)
     const params = { id }
-    const answer = await call((client) => {
+    const answer = await call((client): Effect.Effect<{ readonly outcome: string }, unknown> => {
       switch (action) {
         case "cancel":
           return client.tasks.cancel({ params })

@@ -46,6 +46,7 @@ export const Bulk = ({ clear, done, filter, ids, selectEverything, total, wholeP
     stopped.current = false
     let changed = 0
     let unchanged = 0
+    let busy = 0
     let next: BulkOutcome["next"] = null
     setProgress("…")
     for (;;) {
@@ -60,17 +61,18 @@ export const Bulk = ({ clear, done, filter, ids, selectEverything, total, wholeP
         })
       )
       if (!answer.ok) {
-        say(`${result(action, changed, unchanged)} Then it stopped: ${answer.problem.message}`, "bad")
+        say(`${result(action, changed, unchanged, busy)} Then it stopped: ${answer.problem.message}`, "bad")
         break
       }
       changed += answer.value.changed
       unchanged += answer.value.unchanged
+      busy += answer.value.busy
       next = answer.value.next
       if (next === null || stopped.current) {
-        say(`${result(action, changed, unchanged)}${next === null ? "" : " You stopped it there."}`, next === null ? "good" : "plain")
+        say(`${result(action, changed, unchanged, busy)}${next === null ? "" : " You stopped it there."}`, next === null ? "good" : "plain")
         break
       }
-      setProgress(result(action, changed, unchanged))
+      setProgress(result(action, changed, unchanged, busy))
     }
     setProgress(undefined)
     done()
@@ -108,9 +110,9 @@ export const Bulk = ({ clear, done, filter, ids, selectEverything, total, wholeP
 
 const tasks = ({ capped, count }: Count) => `${Format.count(count, capped)} ${count === 1 && !capped ? "task" : "tasks"}`
 
-const result = (action: Verb, changed: number, unchanged: number) => {
-  const done = action === "cancel"
-    ? `${Format.plural(changed, "task")} cancelled.`
-    : `${Format.plural(changed, "task")} queued again.`
-  return unchanged === 0 ? done : `${done} ${Format.plural(unchanged, "task")} stayed as they were: the action does not apply to them.`
-}
+const result = (action: Verb, changed: number, unchanged: number, busy: number) =>
+  [
+    `${Format.plural(changed, "task")} ${action === "cancel" ? "cancelled" : "queued again"}.`,
+    ...(unchanged === 0 ? [] : [`${Format.plural(unchanged, "task")} stayed: the action does not apply to their state.`]),
+    ...(busy === 0 ? [] : [`${Format.plural(busy, "task")} stayed, as another transaction holds them: try again.`])
+  ].join(" ")

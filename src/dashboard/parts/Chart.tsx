@@ -1,6 +1,7 @@
 import { useEffect, useLayoutEffect, useRef } from "preact/hooks"
 import UPlot from "uplot"
 import * as Format from "../format.ts"
+import { theme } from "../theme.ts"
 
 export interface Line {
   readonly label: string
@@ -106,11 +107,11 @@ export const Chart = ({ at, format, kind, lines, note, title }: Props) => {
     const repaint = () => chart.redraw(false)
     const dark = matchMedia("(prefers-color-scheme: dark)")
     dark.addEventListener("change", repaint)
-    addEventListener("spindle-theme", repaint)
+    const unsubscribe = theme.subscribe(repaint)
     return () => {
       observer.disconnect()
       dark.removeEventListener("change", repaint)
-      removeEventListener("spindle-theme", repaint)
+      unsubscribe()
       chart.destroy()
     }
   }, [kind])
