@@ -92,14 +92,7 @@ export const make = Effect.fnUntraced(function*(options: Options) {
   return { handle, closing } satisfies App
 })
 
-// A raw handler's requests are typed as if they required something unknown.
-const tasks = TasksGroup.layer as Layer.Layer<
-  Layer.Success<typeof TasksGroup.layer>,
-  never,
-  HttpRouter.Request.Without<Layer.Services<typeof TasksGroup.layer>>
->
-
-const groups = Layer.mergeAll(SessionsGroup.layer, OverviewGroup.layer, tasks, ProbesGroup.layer)
+const groups = Layer.mergeAll(SessionsGroup.layer, OverviewGroup.layer, TasksGroup.layer, ProbesGroup.layer)
 
 const methodsOf = Effect.sync(() => {
   const paths = FindMyWay.make<void>()
