@@ -2,8 +2,10 @@
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import * as FetchHttpClient from "effect/http/FetchHttpClient"
 import * as HttpApiClient from "effect/http-api/HttpApiClient"
+import * as FetchHttpClient from "effect/http/FetchHttpClient"
+import * as HttpClient from "effect/http/HttpClient"
+import * as HttpClientRequest from "effect/http/HttpClientRequest"
 import * as Predicate from "effect/Predicate"
 import { Api } from "../Api.ts"
 
@@ -11,7 +13,11 @@ import { Api } from "../Api.ts"
 export const prefix = document.querySelector<HTMLMetaElement>("meta[name=spindle-prefix]")?.content ?? ""
 
 const client = Effect.runSync(
-  HttpApiClient.make(Api, { baseUrl: location.origin + prefix }).pipe(Effect.provide(FetchHttpClient.layer))
+  HttpApiClient.make(Api, {
+    baseUrl: location.origin + prefix,
+    // The server wants it of every change, also of those without a body.
+    transformClient: HttpClient.mapRequest(HttpClientRequest.setHeader("content-type", "application/json"))
+  }).pipe(Effect.provide(FetchHttpClient.layer))
 )
 export type Client = typeof client
 
