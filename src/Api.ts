@@ -13,7 +13,17 @@
  * }).pipe(Effect.provide(FetchHttpClient.layer))
  * ```
  *
- * Errors are problem details (RFC 9457).
+ * Errors are problem details (RFC 9457). Every change must have `content-type: application/json`, also one without a body, of
+ * which the client does not say it by itself; a token goes the same way:
+ *
+ * ```ts
+ * HttpApiClient.make(Api, {
+ *   baseUrl,
+ *   transformClient: HttpClient.mapRequest(
+ *     HttpClientRequest.setHeaders({ "content-type": "application/json", authorization: `Bearer ${token}` })
+ *   )
+ * })
+ * ```
  *
  * @since 0.1.0
  */
@@ -187,12 +197,16 @@ export class Tasks extends HttpApiGroup.make("tasks").add(
   HttpApiEndpoint.get("list", "/", {
     query: { ...Views.filterFields, before: Schema.optionalKey(Views.TaskId), limit: Schema.optionalKey(limit) },
     success: Views.TaskPage,
-    error: Unavailable
+    error: [Unprocessable, Unavailable]
   }),
   HttpApiEndpoint.get("get", "/:id", { params: id, success: Views.TaskDetail, error: [NotFound, Unavailable] }),
   HttpApiEndpoint.post("enqueue", "/", {
     payload: Views.NewTask,
-    success: Schema.Struct({ id: Views.TaskId, duplicate: Schema.Boolean }).pipe(HttpApiSchema.status(201)),
+    success: [
+      Schema.Struct({ id: Views.TaskId, duplicate: Schema.Literal(false) }).pipe(HttpApiSchema.status(201)),
+      /** Nothing was stored: the task with this id holds the unique key. */
+      Schema.Struct({ id: Views.TaskId, duplicate: Schema.Literal(true) })
+    ],
     error: [Unprocessable, Unavailable]
   }),
   HttpApiEndpoint.post("cancel", "/:id/cancel", {

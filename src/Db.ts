@@ -123,15 +123,16 @@ const planSettings = {
  * @since 0.1.0
  */
 export const controlPool = (
-  client: SqlClient.SqlClient
+  client: SqlClient.SqlClient,
+  maxConnections = 5
 ): Effect.Effect<PgClient.PgClient, SqlError.SqlError, Scope.Scope> =>
   Effect.catchIf(
-    reached(makePool(client, { startupParameters: { ...planSettings, ...limits } })),
+    reached(makePool(client, { maxConnections, startupParameters: { ...planSettings, ...limits } })),
     (error) => sqlState(error) === "08P01",
     () =>
       Effect.andThen(
         Effect.logWarning("a pooler refuses settings of a session: statements are planned anew each time"),
-        reached(makePool(client, { startupParameters: {}, prepare: false }))
+        reached(makePool(client, { maxConnections, startupParameters: {}, prepare: false }))
       )
   )
 
@@ -139,19 +140,27 @@ const limits = { statement_timeout: "10s", idle_in_transaction_session_timeout: 
 
 const reached = <E, R>(pool: Effect.Effect<PgClient.PgClient, E, R>) => Effect.tap(pool, (sql) => sql`select 1`)
 
-const makePool = (
-  client: SqlClient.SqlClient,
-  session: Pick<PgClient.PgClientConfig, "startupParameters" | "prepare">
-) =>
+/**
+ * Two connections to the same server for those who look on, so that no question of theirs can take one from a handler or
+ * a worker. They are opened when they are needed: making it does not fail while the server is away.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const pagePool = (
+  client: SqlClient.SqlClient
+): Effect.Effect<PgClient.PgClient, SqlError.SqlError, Scope.Scope> =>
+  makePool(client, { maxConnections: 2, minConnections: 0, applicationName: "spindle page" })
+
+const makePool = (client: SqlClient.SqlClient, options: Partial<PgClient.PgPoolConfig>) =>
   PgClient.make({
     ...connection(client),
-    ...session,
-    maxConnections: 5,
     minConnections: 1,
     idleTimeout: "60 seconds",
     multiplex: false,
     maxMessageSize: 64 * 1024 * 1024,
-    applicationName: "spindle"
+    applicationName: "spindle",
+    ...options
   }).pipe(Effect.provide(Reactivity.layer))
 
 /**

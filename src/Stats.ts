@@ -10,6 +10,8 @@ import * as DateTime from "effect/DateTime"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Internal from "./internal/Series.ts"
+import * as Tally from "./internal/Tally.ts"
 import type * as Lifecycle from "./Lifecycle.ts"
 import type * as Task from "./Task.ts"
 import type * as TaskEvent from "./TaskEvent.ts"
@@ -65,6 +67,24 @@ export interface Snapshot {
   readonly recent: ReadonlyArray<Ended>
 }
 
+/**
+ * What happened over the last hour, oldest first; times in which nothing happened are left out.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Series {
+  /** The length of a bucket. */
+  readonly bucketMs: number
+  readonly buckets: ReadonlyArray<Internal.Bucket>
+}
+
+/**
+ * @category models
+ * @since 0.1.0
+ */
+export type EndedLastMinute = Internal.Ended
+
 const capacity = 100
 
 /**
@@ -73,10 +93,22 @@ const capacity = 100
  */
 export class Stats extends Context.Service<Stats, {
   readonly snapshot: Effect.Effect<Snapshot>
+  /** Counts and times over the last hour. */
+  readonly series: Effect.Effect<Series>
+  /** What ended within the last minute, per queue; queues of which nothing did are left out. */
+  readonly endedLastMinute: Effect.Effect<ReadonlyMap<string, EndedLastMinute>>
   /** @internal */
   readonly claimed: (count: number) => void
+  /**
+   * `millis` is how long the task had been due when it started, and how long it ran when it ends.
+   *
+   * @internal
+   */
+  readonly record: (event: Lifecycle.Event, millis: number) => void
   /** @internal */
-  readonly record: (event: Lifecycle.Event) => void
+  readonly counters: Counters
+  /** @internal */
+  readonly tallies: Tally.Tallies
 }>()("spindle/Stats") {
   static readonly layer: Layer.Layer<Stats> = Layer.effect(
     Stats,
@@ -85,19 +117,26 @@ export class Stats extends Context.Service<Stats, {
       const now = () => clock.currentTimeMillisUnsafe()
       const startedAt = DateTime.makeUnsafe(now())
       const counters = { claimed: 0, completed: 0, failed: 0, cancelled: 0, retried: 0, released: 0 }
+      const series = new Internal.Series()
+      const lastMinute = new Internal.LastMinute()
+      const tallies = new Tally.Tallies()
       const running = new Map<bigint, { readonly task: Task.Row; readonly attempt: number; readonly since: number }>()
       const recent: Array<
         Omit<Ended, "endedAt" | "duration"> & { readonly at: number; readonly millis: number | undefined }
       > = []
       let next = 0
 
-      const end = (task: Task.Row, status: Ended["status"], error: TaskEvent.Failure | undefined) => {
+      const end = (task: Task.Row, status: Ended["status"], error: TaskEvent.Failure | undefined, ran: number) => {
+        const at = now()
         // A claim that was lost may unwind beside its successor.
         const own = running.get(task.id)
-        const since = own?.task === task ? own.since : undefined
-        if (since !== undefined) running.delete(task.id)
+        const millis = own?.task === task ? ran : undefined
+        if (millis !== undefined) running.delete(task.id)
         counters[status]++
-        recent[next] = { task, status, error, at: now(), millis: since === undefined ? undefined : now() - since }
+        tallies.ended(task, status, millis)
+        if (status !== "released") series.ended(at, status, millis)
+        if (status !== "released" && status !== "retried") lastMinute.ended(at, task.queue, status)
+        recent[next] = { task, status, error, at, millis }
         next = (next + 1) % capacity
       }
 
@@ -120,24 +159,32 @@ export class Stats extends Context.Service<Stats, {
             duration: millis === undefined ? undefined : Duration.millis(millis)
           }))
         })),
+        series: Effect.sync(() => ({ bucketMs: series.bucketMillis, buckets: series.read(now()) })),
+        endedLastMinute: Effect.sync(() => lastMinute.read(now())),
+        counters,
+        tallies,
         claimed: (count) => {
           counters.claimed += count
         },
-        record: (event) => {
+        record: (event, millis) => {
           switch (event._tag) {
             case "Created":
               return
-            case "Started":
-              running.set(event.task.id, { task: event.task, attempt: event.attempt, since: now() })
+            case "Started": {
+              const at = now()
+              running.set(event.task.id, { task: event.task, attempt: event.attempt, since: at })
+              series.started(at, millis)
+              tallies.started(event.task, millis)
               return
+            }
             case "Completed":
-              return end(event.task, "completed", undefined)
+              return end(event.task, "completed", undefined, millis)
             case "Failed":
-              return end(event.task, event.willRetry ? "retried" : "failed", event.error)
+              return end(event.task, event.willRetry ? "retried" : "failed", event.error, millis)
             case "Cancelled":
-              return end(event.task, "cancelled", undefined)
+              return end(event.task, "cancelled", undefined, millis)
             case "Released":
-              return end(event.task, "released", undefined)
+              return end(event.task, "released", undefined, millis)
           }
         }
       })

@@ -107,7 +107,12 @@ export const Closing = Schema.TaggedUnion({
     reason: Schema.Literals(["shutdown", "snooze", "lease_expired"]),
     runAt: Schema.optionalKey(Schema.DateTimeUtc)
   },
-  cancelled: { ...claim, reason: Schema.optionalKey(Schema.String) }
+  cancelled: {
+    ...claim,
+    reason: Schema.optionalKey(Schema.String),
+    /** From the handler's interruption to the end of its finalizers. Absent where none was interrupted. */
+    unwoundMs: Schema.optionalKey(Schema.Finite)
+  }
 })
 /**
  * @since 0.1.0

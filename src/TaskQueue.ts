@@ -27,13 +27,15 @@ import * as SqlClient from "effect/sql/SqlClient"
 import * as Stream from "effect/Stream"
 import * as Db from "./Db.ts"
 import * as Enqueue from "./internal/Enqueue.ts"
+import * as Followers from "./internal/Followers.ts"
 import * as NewTask from "./internal/NewTask.ts"
+import * as Notices from "./internal/Notices.ts"
 import * as Reading from "./internal/Reading.ts"
 import * as Steering from "./internal/Steering.ts"
 import * as Story from "./internal/Story.ts"
-import * as Watch from "./internal/Watch.ts"
-import * as EventTable from "./storage/EventTable.ts"
+import * as Waiters from "./internal/Waiters.ts"
 import * as StorageError from "./storage/StorageError.ts"
+import * as StoryTable from "./storage/StoryTable.ts"
 import * as TaskTable from "./storage/TaskTable.ts"
 import * as Task from "./Task.ts"
 import type * as TaskEvent from "./TaskEvent.ts"
@@ -300,7 +302,7 @@ export class TaskQueue extends Context.Service<TaskQueue, {
    * Waits until the task's story is over. Success is the result and failure the error of the task; cancelled is an
    * interruption; anything else (a bug, a timeout, a rejected payload, …) is a defect: the stored `TaskEvent.Failure`.
    *
-   * However many wait or follow, they share one connection for notifications, beside the client's own.
+   * However many wait, they share one connection for notifications, beside the client's own.
    */
   readonly await: <T extends Task.Any>(
     task: T,
@@ -311,6 +313,10 @@ export class TaskQueue extends Context.Service<TaskQueue, {
    * Every event once, in order, from the start or after a position, across retries and workers. Ends with the event that
    * closes the task; where none is stored, `done` is made from the row. Of a task that was run again after its end it
    * tells both runs.
+   *
+   * Once it has begun it outlives an absence of the database. However many follow, they share two connections beside the
+   * client's own, one for notifications and one for reading, and one statement reads for all that something happened to. A
+   * follower that does not take what it is given is not read for, and goes on from there when it does.
    */
   readonly follow: <T extends Task.Any>(
     task: T,
@@ -332,8 +338,10 @@ const make = Effect.gen(function*() {
   const sql = yield* SqlClient.SqlClient
   const schema = yield* Db.Schema
   const table = TaskTable.make(sql, schema)
-  const eventTable = EventTable.make(sql, schema)
-  const watch = yield* Watch.make(sql, schema, table)
+  const storyTable = StoryTable.make(sql, schema)
+  const notices = yield* Notices.make(sql, schema)
+  const waiters = yield* Waiters.make(table, notices)
+  const followers = yield* Followers.make(sql, schema, notices)
 
   const enqueueMany = Effect.fn("TaskQueue.enqueueMany")(function*<T extends Task.Any>(
     task: T,
@@ -384,7 +392,7 @@ const make = Effect.gen(function*() {
     function*<T extends Task.Any>(task: T, id: Task.TaskId) {
       const row = yield* find(task, id)
       if (isOver(row)) return yield* Reading.exit(task, row)
-      const wakeUps = yield* watch.wakeUps(id, "end")
+      const wakeUps = yield* waiters.wakeUps(id)
       while (true) {
         const row = yield* find(task, id)
         if (isOver(row)) return yield* Reading.exit(task, row)
@@ -400,7 +408,7 @@ const make = Effect.gen(function*() {
     id: Task.TaskId,
     options?: { readonly after?: TaskEvent.Position | undefined }
   ): Stream.Stream<Followed<T>, TaskQueueError, Task.ReadServices<T>> =>
-    Story.events(eventTable, watch, id, options?.after ?? start, task.type).pipe(
+    Story.events(storyTable, followers, id, options?.after ?? start, task.type).pipe(
       Stream.mapEffect(Reading.event(task, id)),
       Stream.mapError(toError)
     )
@@ -421,7 +429,7 @@ const make = Effect.gen(function*() {
     await: await_,
     follow,
     events: (id, options) =>
-      Stream.mapError(Story.events(eventTable, watch, id, options?.after ?? start, undefined), toError),
+      Stream.mapError(Story.events(storyTable, followers, id, options?.after ?? start, undefined), toError),
     stats: refine(table.stats)
   })
 })

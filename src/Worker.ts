@@ -23,9 +23,13 @@ import { TaskStore } from "./storage/TaskStore.ts"
 import { CancelWatcher } from "./worker/CancelWatcher.ts"
 import { Claimer } from "./worker/Claimer.ts"
 import * as Connection from "./worker/Connection.ts"
+import * as WorkerHealth from "./worker/Health.ts"
 import { Journal } from "./worker/Journal.ts"
 import { LeaseKeeper } from "./worker/LeaseKeeper.ts"
 import * as Loop from "./worker/Loop.ts"
+import { Measures } from "./worker/Measures.ts"
+import * as Metrics from "./worker/Metrics.ts"
+import { Pulses } from "./worker/Pulse.ts"
 import * as Settings from "./worker/Settings.ts"
 import { Supervisor } from "./worker/Supervisor.ts"
 import { Sweeper } from "./worker/Sweeper.ts"
@@ -128,6 +132,14 @@ export class WorkerError extends Schema.TaggedError<WorkerError>("spindle/Worker
 }
 
 /**
+ * How a worker is: whether to restart it, whether it works, and what is wrong in words.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Health extends WorkerHealth.Health {}
+
+/**
  * A running worker.
  *
  * @category services
@@ -142,6 +154,8 @@ export class Worker extends Context.Service<Worker, {
   readonly lifecycle: Stream.Stream<Lifecycle.Event>
   /** Counters since the start, what runs, and what ended last. */
   readonly stats: Stats["Service"]
+  /** How it is. Costs no statement, and answers while the database is away. */
+  readonly health: Effect.Effect<Health>
   /**
    * Fails when a background loop has died, and otherwise never ends. An embedded
    * worker does not exit its host: the host awaits this and decides.
@@ -172,8 +186,8 @@ const settingsLayer = (given: Partial<Options>) =>
         ...resolved,
         workerId: yield* Settings.workerId(given.id),
         schema: yield* Db.Schema,
-        publish: (event) => {
-          stats.record(event)
+        publish: (event, millis) => {
+          stats.record(event, millis)
           PubSub.publishUnsafe(bus, event)
         }
       })
@@ -207,6 +221,8 @@ const make = Effect.gen(function*() {
   const supervisor = yield* Supervisor
   const claimer = yield* Claimer
   const died = yield* Deferred.make<never, WorkerError>()
+  let shuttingDown = false
+  const health = yield* WorkerHealth.make(() => shuttingDown)
 
   const fork = (loop: string, loops: ReadonlyArray<Effect.Effect<never>>) =>
     Loop.fork(
@@ -214,6 +230,8 @@ const make = Effect.gen(function*() {
       loops,
       (cause) => Effect.asVoid(Deferred.fail(died, new WorkerError({ reason: { _tag: "LoopDied", loop, cause } })))
     )
+  yield* Metrics.register
+  yield* Effect.forkScoped((yield* Measures).lag.run)
   yield* fork("wake-ups", [(yield* WakeUps).run])
   yield* fork("journal", [(yield* Journal).run])
   yield* fork("cancel watcher", (yield* CancelWatcher).run)
@@ -221,7 +239,10 @@ const make = Effect.gen(function*() {
   yield* fork("supervisor", [supervisor.run])
   yield* fork("claimer", [claimer.run])
   const shutdownContext = yield* Effect.context<Supervisor | Claimer | Journal | Settings.Settings>()
-  yield* Effect.addFinalizer(() => Effect.provideContext(shutdown, shutdownContext))
+  yield* Effect.addFinalizer(() => {
+    shuttingDown = true
+    return Effect.provideContext(shutdown, shutdownContext)
+  })
   yield* fork("sweeper", (yield* Sweeper).run)
 
   yield* Effect.logInfo("worker started").pipe(Effect.annotateLogs({
@@ -235,6 +256,7 @@ const make = Effect.gen(function*() {
     running: Effect.sync(supervisor.running),
     lifecycle: Stream.fromPubSub(bus),
     stats,
+    health: health.current,
     failed: Deferred.await(died)
   })
 })
@@ -295,7 +317,7 @@ export const layer = (
     Layer.provide(storeLayer),
     Layer.provide(connectionLayer),
     Layer.provide(settingsLayer(options)),
-    Layer.provide(Stats.layer),
+    Layer.provide([Stats.layer, Measures.layer, Pulses.layer]),
     // Several workers in one application share nothing.
     Layer.fresh
   )

@@ -1,7 +1,7 @@
 /**
  * How a command that did not succeed tells so: one line on standard error, and an exit code.
  *
- * - 1: it failed
+ * - 1: it failed, or its port is taken
  * - 64: it was called in a wrong way
  * - 69: the database cannot be reached
  * - 78: a variable is malformed, the tables lack what a worker needs, or a module of tasks is not one
@@ -15,6 +15,7 @@ import * as Predicate from "effect/Predicate"
 import * as Schema from "effect/Schema"
 import type * as SqlError from "effect/sql/SqlError"
 import * as Db from "../Db.ts"
+import type { ServerError } from "../server/Server.ts"
 import type { EmbeddedPostgresError } from "../storage/EmbeddedPostgres.ts"
 import type { StorageError } from "../storage/StorageError.ts"
 import type { TaskQueueError } from "../TaskQueue.ts"
@@ -61,6 +62,7 @@ type Known =
   | CliFailure
   | Config.ConfigError
   | EmbeddedPostgresError
+  | ServerError
   | SqlError.SqlError
   | StorageError
   | TaskQueueError
@@ -74,6 +76,7 @@ const reports: { readonly [Tag in Known["_tag"]]: (error: Extract<Known, { reado
   CliFailure: (failure) => failure,
   ConfigError: ({ cause }) => ({ message: "message" in cause ? cause.message : String(cause), exitCode: 78 }),
   EmbeddedPostgresError: ({ message }) => ({ message, exitCode: 69 }),
+  ServerError: ({ message, misconfigured }) => ({ message, exitCode: misconfigured ? 78 : 1 }),
   SqlError: (error) => ({
     message: `The database cannot be used: ${messageOf(error.reason.cause)}`,
     exitCode: Db.isTransient(error) ? 69 : 1

@@ -17,9 +17,13 @@ import * as Option from "effect/Option"
 import * as Predicate from "effect/Predicate"
 import type * as Scope from "effect/Scope"
 import type * as SqlClient from "effect/sql/SqlClient"
+import type * as SqlError from "effect/sql/SqlError"
 import * as Database from "../config/Database.ts"
+import * as Http from "../config/Http.ts"
 import * as Db from "../Db.ts"
 import { HandlerRegistry } from "../HandlerRegistry.ts"
+import type { ServerError } from "../server/Server.ts"
+import * as TaskQueue from "../TaskQueue.ts"
 import * as Worker from "../Worker.ts"
 import * as Settings from "../worker/Settings.ts"
 import { CliFailure } from "./Failure.ts"
@@ -36,6 +40,7 @@ import * as TasksModule from "./TasksModule.ts"
 export const run = Effect.fnUntraced(function*(tasks: Option.Option<string>) {
   const process = yield* Process
   const options = yield* Worker.config
+  const http = yield* Http.config
   const fork = Effect.runForkWith(yield* Effect.context<never>())
   yield* process.serve({
     graceMillis: Option.match(Duration.fromInput(options.shutdownGrace), {
@@ -48,21 +53,61 @@ export const run = Effect.fnUntraced(function*(tasks: Option.Option<string>) {
     }
   })
   const handlers = Option.isSome(tasks) ? yield* TasksModule.load(tasks.value) : TasksModule.builtIn
-  return yield* serve(options, handlers, Option.getOrElse(tasks, () => "built in")).pipe(
-    Effect.scoped,
-    Effect.provide(Database.layer)
-  )
+  return yield* Effect.gen(function*() {
+    // A port that is taken stops the start before anything else has begun.
+    const server = Option.isSome(http) ? yield* listen(http.value) : undefined
+    return yield* Effect.provide(
+      serve(options, handlers, Option.getOrElse(tasks, () => "built in"), server),
+      Database.layer
+    )
+  }).pipe(Effect.scoped)
 }, (effect) => Effect.provide(effect, Logging.layer("Info")))
 
-const serve = Effect.fnUntraced(function*(options: Worker.Options, handlers: TasksModule.Handlers, source: string) {
+interface Dashboard {
+  readonly url: string
+  /** Requires what it shows, and stops before that does. */
+  readonly mount: Effect.Effect<
+    void,
+    SqlError.SqlError,
+    SqlClient.SqlClient | Worker.Worker | HandlerRegistry | Scope.Scope
+  >
+}
+
+// Loaded only where it is wanted. What answers requests is loaded when the worker runs, which it does not keep waiting.
+const listen = Effect.fnUntraced(function*(http: Http.Http): Effect.fn.Return<Dashboard, ServerError, Scope.Scope> {
+  const server = yield* Effect.flatMap(
+    Effect.promise(() => import("../server/Server.ts")),
+    ({ listen }) => listen(http)
+  )
+  return {
+    url: server.url,
+    mount: Effect.gen(function*() {
+      const Mount = yield* Effect.promise(() => import("../server/Mount.ts"))
+      const app = yield* Mount.make({ ...http, prefix: "" }).pipe(
+        Effect.provideContext(yield* Layer.build(Layer.merge(TaskQueue.layer, server.services)))
+      )
+      yield* server.mount(app)
+      yield* Effect.logInfo("dashboard").pipe(Effect.annotateLogs({ address: server.url }))
+    })
+  }
+})
+
+const serve = Effect.fnUntraced(function*(
+  options: Worker.Options,
+  handlers: TasksModule.Handlers,
+  source: string,
+  dashboard: Dashboard | undefined
+) {
   const { address } = yield* Database.Database
   yield* Effect.logInfo("using the database").pipe(
     Effect.annotateLogs({ address, schema: yield* Db.Schema, migrations: options.migrations })
   )
   const registry = yield* build(handlers, source)
   return yield* Effect.gen(function*() {
-    const worker = Context.get(yield* Layer.build(Worker.layer(options)), Worker.Worker)
-    yield* welcome(options, worker.id, (yield* HandlerRegistry).types, address)
+    const context = yield* Layer.build(Worker.layer(options))
+    const worker = Context.get(context, Worker.Worker)
+    if (dashboard !== undefined) yield* Effect.provideContext(dashboard.mount, context)
+    yield* welcome(options, worker.id, (yield* HandlerRegistry).types, address, dashboard?.url)
     return yield* worker.failed
   }).pipe(Effect.provideContext(registry))
 })
@@ -96,7 +141,8 @@ const welcome = Effect.fnUntraced(function*(
   { queues, taskTypes }: Worker.Options,
   workerId: string,
   handled: ReadonlyArray<string>,
-  address: string
+  address: string,
+  dashboard: string | undefined
 ) {
   const { isTerminal, stderr } = yield* Process
   if (!isTerminal.stderr) return
@@ -105,10 +151,10 @@ const welcome = Effect.fnUntraced(function*(
     ? `ai_response '{"prompt": "Tell me about PostgreSQL"}'`
     : `${types[0] ?? "<type>"} '{}'`
   yield* stderr(`
-  Worker    ${workerId}
-  Database  ${address}
-  Queues    ${queues === undefined ? "all" : Object.keys(queues).join(", ")}
-  Types     ${types.join(", ")}
+  Worker     ${workerId}
+  Database   ${address}
+  Queues     ${queues === undefined ? "all" : Object.keys(queues).join(", ")}
+  Types      ${types.join(", ")}${dashboard === undefined ? "" : `\n  Dashboard  ${dashboard}`}
 
   In another terminal, in this directory:
 

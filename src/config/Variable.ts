@@ -53,9 +53,16 @@ export const withDefault = <A>(
  * @since 0.1.0
  */
 export const malformed = (name: string, given: string, allowed: string): Config.ConfigError =>
-  new Config.ConfigError(
-    new ConfigProvider.SourceError({ message: `${name} is ${given}, but must be ${allowed}` })
-  )
+  refused(`${name} is ${given}, but must be ${allowed}`)
+
+/**
+ * The error of variables that do not go together, or whose value is not to be shown.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export const refused = (message: string): Config.ConfigError =>
+  new Config.ConfigError(new ConfigProvider.SourceError({ message }))
 
 /**
  * A whole number of at least `minimum`.

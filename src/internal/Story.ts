@@ -6,21 +6,20 @@
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import * as Queue from "effect/Queue"
+import * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import type * as EventTable from "../storage/EventTable.ts"
 import type * as StorageError from "../storage/StorageError.ts"
+import type * as StoryTable from "../storage/StoryTable.ts"
 import { failure } from "../storage/TaskTable.ts"
 import type * as Task from "../Task.ts"
-import type * as TaskEvent from "../TaskEvent.ts"
+import * as TaskEvent from "../TaskEvent.ts"
 import type { Reason, StoredEvent } from "../TaskQueue.ts"
-import type * as Watch from "./Watch.ts"
-
-const pageSize = 500
+import type * as Followers from "./Followers.ts"
 
 /**
- * Reads a page, passes it on, and waits for more until the story is over.
+ * Reads what is there on the application's client, page by page, and then waits among the followers for more until the
+ * story is over. Fails if the database is away at first; later it waits for it.
  *
  * Over means: the status is final, nobody holds the task, and the event that closes the row's epoch has been passed on.
  * A closing event of an older epoch does not end it, as the task was run again. Where a completed or failed task has no
@@ -30,48 +29,44 @@ const pageSize = 500
  * @since 0.1.0
  */
 export const events = (
-  table: EventTable.EventTable,
-  watch: Watch.Watch,
+  table: StoryTable.StoryTable,
+  followers: Followers.Followers,
   id: Task.TaskId,
   after: TaskEvent.Position,
   expected: string | undefined
 ): Stream.Stream<StoredEvent, Reason | StorageError.StorageError> =>
-  Stream.unwrap(Effect.map(Effect.scope, (scope) => {
-    let wakeUps: Queue.Dequeue<void> | undefined
+  Stream.unwrap(Effect.gen(function*() {
+    if (!isPosition(after)) {
+      const given = `${String(after.epoch)}-${String(after.seq)}`
+      return yield* Effect.fail<Reason>({
+        _tag: "InvalidOptions",
+        issue: `after is ${given}, expected an epoch below 2^63 and a seq below 2^31, such as 1-17`
+      })
+    }
+    const scope = yield* Effect.scope
+    const follow = yield* Effect.cached(Scope.provide(followers.follow(id), scope))
 
-    const more = Effect.gen(function*() {
-      if (wakeUps !== undefined) return yield* Queue.take(wakeUps)
-      wakeUps = yield* Scope.provide(watch.wakeUps(id, "event"), scope)
-    })
+    const read = (position: TaskEvent.Position, wait: boolean) =>
+      wait
+        ? Effect.flatMap(follow, ({ next }) => next(position))
+        : Effect.map(table.pages([{ id, position }]), ([page]) => page)
 
     const step = Effect.fnUntraced(function*({ position, wait }: State): Effect.fn.Return<
       readonly [ReadonlyArray<StoredEvent>, Option.Option<State>],
       Reason | StorageError.StorageError
     > {
-      if (wait) yield* more
-      const page = yield* table.page(id, position, pageSize)
+      const page = yield* read(position, wait)
       if (page === undefined) return yield* Effect.fail<Reason>({ _tag: "NotFound", id })
       if (expected !== undefined && page.type !== expected) {
         return yield* Effect.fail<Reason>({ _tag: "WrongType", id, expected, actual: page.type })
       }
-      const last = page.events.at(-1)
-      const next = last?.position ?? position
-      if (page.events.length === pageSize) return [page.events, Option.some({ position: next, wait: false })]
-      if (!page.over) return [page.events, Option.some({ position: next, wait: true })]
-      if (last?.position.epoch === page.epoch && closesTask(last.type)) return [page.events, Option.none()]
-
-      const ending = yield* table.ending(id)
-      if (ending === undefined) return yield* Effect.fail<Reason>({ _tag: "NotFound", id })
-      const { epoch, over, seq, status, type } = ending
-      if (!over) return [page.events, Option.some({ position: next, wait: true })]
-      if (type !== null && isBefore(next, { epoch, seq })) {
-        return [page.events, Option.some({ position: next, wait: false })]
-      }
-      if (type !== null && closesTask(type)) {
-        return [page.events, Option.none()]
-      }
-      if (status === "cancelled") return [page.events, Option.some({ position: next, wait: true })]
-      const closing = closingFromRow(ending)
+      const next = page.events.at(-1)?.position ?? position
+      if (page.more) return [page.events, Option.some({ position: next, wait })]
+      const goOn = [page.events, Option.some({ position: next, wait: true })] as const
+      if (!page.over) return goOn
+      if (page.ending.type !== null && closesTask(page.ending.type)) return [page.events, Option.none()]
+      if (page.status === "cancelled") return goOn
+      const closing = closingFromRow(page)
       return [isBefore(next, closing.position) ? [...page.events, closing] : page.events, Option.none()]
     })
 
@@ -83,20 +78,23 @@ export const events = (
 
 interface State {
   readonly position: TaskEvent.Position
+  /** Whether it has once read to the end. */
   readonly wait: boolean
 }
+
+const isPosition: (position: TaskEvent.Position) => boolean = Schema.is(TaskEvent.Position)
 
 const closesTask = (type: string) => type === "done" || type === "error" || type === "cancelled"
 
 const isBefore = (a: TaskEvent.Position, b: TaskEvent.Position) =>
   a.epoch < b.epoch || (a.epoch === b.epoch && a.seq < b.seq)
 
-const closingFromRow = (row: EventTable.Ending): StoredEvent => ({
-  position: { epoch: row.epoch, seq: row.seq + 1 },
-  type: row.status === "completed" ? "done" : "error",
+const closingFromRow = ({ ending, epoch, status }: StoryTable.Page): StoredEvent => ({
+  position: { epoch, seq: ending.seq + 1 },
+  type: status === "completed" ? "done" : "error",
   data: {
-    ...(row.status === "failed" ? { ...failure(row.error), willRetry: false } : {}),
-    ...(row.started_at === null ? {} : { startedAt: DateTime.formatIso(DateTime.fromDateUnsafe(row.started_at)) })
+    ...(status === "failed" ? { ...failure(ending.error), willRetry: false } : {}),
+    ...(ending.startedAt === null ? {} : { startedAt: DateTime.formatIso(ending.startedAt) })
   },
-  createdAt: DateTime.fromDateUnsafe(row.closed_at)
+  createdAt: ending.closedAt
 })

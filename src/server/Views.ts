@@ -25,6 +25,9 @@ export const TaskId: Schema.Codec<Task.TaskId, string> = Schema.String.check(
 )
 
 const Time = Schema.DateTimeUtcFromString
+const Text = Schema.String.check(
+  Schema.isPattern(/^[^\0]{1,2000}$/s, { expected: "a text of 1 to 2000 characters without NUL" })
+)
 const Millis = Schema.Finite
 
 /**
@@ -141,6 +144,11 @@ export const TaskDetail = Schema.Struct({
   result: Schema.Json,
   error: Schema.NullOr(TaskEvent.Failure),
   metadata: Schema.Json,
+  /** Of these values only the size is told, as it is more than 256 KiB of JSON; they are null here. */
+  omitted: Schema.Array(Schema.Struct({
+    value: Schema.Literals(["payload", "result", "error", "metadata"]),
+    bytes: Schema.Int
+  })),
   uniqueKey: Schema.NullOr(Schema.String),
   timeoutMs: Schema.NullOr(Millis),
   epoch: Schema.String,
@@ -207,7 +215,8 @@ export const Counts = Schema.Struct({
 export type Counts = typeof Counts.Type
 
 /**
- * A queue, over all workers.
+ * A queue, over all workers. With more than 1,000 combinations of type, queue and priority among what is queued, some
+ * queues can be left out and every count of queued tasks is capped.
  *
  * @category models
  * @since 0.1.0
@@ -369,12 +378,15 @@ export type NewTask = typeof NewTask.Type
  */
 export const filterFields = {
   status: Schema.optionalKey(Status),
-  type: Schema.optionalKey(Schema.String),
-  queue: Schema.optionalKey(Schema.String),
-  tag: Schema.optionalKey(Schema.String),
-  userId: Schema.optionalKey(Schema.String),
-  /** An id, or a piece of the type, tag, user, unique key, payload, metadata or error message. */
-  q: Schema.optionalKey(Schema.String)
+  type: Schema.optionalKey(Text),
+  queue: Schema.optionalKey(Text),
+  tag: Schema.optionalKey(Text),
+  userId: Schema.optionalKey(Text),
+  /**
+   * An id, or a piece of the type, tag, user, unique key, payload, metadata or error message, in any case. Payloads,
+   * metadata and errors of more than 64 KiB as stored are not looked into.
+   */
+  q: Schema.optionalKey(Text)
 }
 
 /**
@@ -399,6 +411,8 @@ export const BulkOutcome = Schema.Struct({
   changed: Schema.Int,
   /** Matched, but were in a state that the action does not apply to by then. */
   unchanged: Schema.Int,
+  /** Locked by another transaction all along, so left as they were: the same call from the start tries them again. */
+  busy: Schema.Int,
   /** The same call goes on with it as `before`; null when all that matched were seen. */
   next: Schema.NullOr(TaskId)
 })

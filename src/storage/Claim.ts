@@ -67,6 +67,7 @@ export interface ClaimedRow {
   /** Milliseconds since 1970, with the microseconds as their fraction. */
   readonly runAt: number
   readonly createdAt: number
+  readonly claimedAt: number
 }
 
 /**
@@ -118,7 +119,7 @@ with recursive served as (
 select claimed.*, (select count(*) from places) > 1 as several, null::bool as blocked, null::float8 as next_due
   from claimed
 union all
-select null, null, null, null, null, null, null, null, null, null, null, null, null, null, null,
+select null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null,
   (select count(*) from places) > 1,
   ${
   reach === "all"
@@ -274,6 +275,7 @@ const update = (s: string, columns: OptionalColumns) => `
      and (select set_config('synchronous_commit', 'off', true)) = 'off'
   returning t.id, t.epoch, t.type, t.queue, t.priority, t.attempts, t.max_attempts,
     date_part('epoch', t.run_at) * 1000 as run_at, date_part('epoch', t.created_at) * 1000 as created_at,
+    date_part('epoch', now()) * 1000 as claimed_at,
     case when pg_column_size(t.payload) < 8192 or octet_length(t.payload::text) <= ${maxPayloadBytes}
       then t.payload end as payload,
     pg_column_size(t.payload) >= 8192 and octet_length(t.payload::text) > ${maxPayloadBytes} as oversized,

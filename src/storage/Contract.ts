@@ -23,6 +23,18 @@ export interface OptionalColumns {
 }
 
 /**
+ * Which of the indexes that the page can do without are there.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Indexes {
+  readonly claim: boolean
+  readonly locked: boolean
+  readonly ended: boolean
+}
+
+/**
  * What was found.
  *
  * @category models
@@ -34,6 +46,7 @@ export interface Report {
   /** Statements that the owner may add, and what each buys. */
   readonly advice: ReadonlyArray<{ readonly buys: string; readonly ddl: ReadonlyArray<string> }>
   readonly columns: OptionalColumns
+  readonly indexes: Indexes
   /** Whether cancelled tasks are closed by a trigger. */
   readonly closesCancelled: boolean
   /** Whether our migrations have run here. */
@@ -145,6 +158,11 @@ export const check = Effect.fnUntraced(function*(sql: SqlClient.SqlClient, schem
       ...Object.entries(Ddl.triggers(schema)).filter(lacks).map(([, { buys, ddl }]) => ({ buys, ddl }))
     ],
     columns: optionalColumns,
+    indexes: {
+      claim: names.has("tasks_claim_idx"),
+      locked: names.has("tasks_locked_idx"),
+      ended: names.has("tasks_ended_idx")
+    },
     closesCancelled: names.has("tasks_cancel"),
     migrated: own?.migrated ?? false
   }

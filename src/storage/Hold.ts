@@ -26,13 +26,14 @@ with free as materialized (
 select id, epoch from ${s}.tasks where locked_by is not null and locked_by = $1`
 
 /**
- * Which of the tasks $2 of worker $1 have been cancelled.
+ * Which of the tasks $2 of worker $1 have been cancelled, and for how long they have been, where that was recorded.
  *
  * @category statements
  * @since 0.1.0
  */
 export const cancelled = (s: string): string => `
-select id, epoch from ${s}.tasks where id = any($2::bigint[]) and status = 'cancelled' and locked_by = $1`
+select id, epoch, date_part('epoch', clock_timestamp() - finished_at) * 1000 as "cancelledForMillis"
+  from ${s}.tasks where id = any($2::bigint[]) and status = 'cancelled' and locked_by = $1`
 
 /**
  * What stands in the rows $1.

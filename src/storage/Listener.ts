@@ -40,13 +40,15 @@ const maxDelayMillis = 5000
  * It never fails: while the server cannot be reached it keeps trying, after 100 ms at first and every 5 s in the end,
  * and says so once in the log. A socket that died in silence is found by a probe within 10 seconds. The connection is
  * always drained; of a reader that is more than 1024 signals behind the queue is emptied and begins with `Subscribed`.
+ * `lost` is told at once when notifications no longer arrive.
  *
  * @category constructors
  * @since 0.1.0
  */
 export const make = Effect.fnUntraced(function*(
   config: PgConnection.Config,
-  channels: ReadonlyArray<string>
+  channels: ReadonlyArray<string>,
+  lost: () => void = () => {}
 ): Effect.fn.Return<Queue.Dequeue<Signal>, never, Scope.Scope> {
   const signals = yield* Effect.acquireRelease(Queue.dropping<Signal>(capacity), Queue.shutdown)
   let failures = 0
@@ -71,9 +73,9 @@ export const make = Effect.fnUntraced(function*(
   const probe = Effect.fnUntraced(function*(connection: PgConnection.PgConnection) {
     yield* Effect.sleep(probeInterval)
     const result = yield* Db.patiently(connection.query("select 1 from pg_listening_channels()"), patience)
-    if (Option.isNone(result)) return yield* lost("the connection does not answer")
+    if (Option.isNone(result)) return yield* broken("the connection does not answer")
     if (result.value.rowCount < channels.length) {
-      return yield* lost("the session has lost its subscriptions")
+      return yield* broken("the session has lost its subscriptions")
     }
     failures = 0
   })
@@ -101,6 +103,7 @@ export const make = Effect.fnUntraced(function*(
   yield* session.pipe(
     Effect.mapError((error) => SqlError.isSqlError(error) ? StorageError.fromSqlError("listen", error) : error),
     Effect.catchCause((cause) => {
+      lost()
       const { message } = Cause.prettyErrors(cause)[0]!
       return failures === 0
         ? Effect.logWarning("Notifications do not arrive: polling until they do").pipe(
@@ -115,5 +118,5 @@ export const make = Effect.fnUntraced(function*(
   return signals
 })
 
-const lost = (why: string) =>
+const broken = (why: string) =>
   new StorageError.StorageError({ operation: "listen", transient: true, cause: new Error(why) })

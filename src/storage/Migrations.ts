@@ -29,7 +29,8 @@ export interface Migration {
  * @since 0.1.0
  */
 export const migrations: ReadonlyArray<Migration> = [
-  { id: 1, name: "tasks and their events", statements: Ddl.initial }
+  { id: 1, name: "tasks and their events", statements: Ddl.initial },
+  { id: 2, name: "an index of failed and cancelled tasks", statements: Ddl.endedIndex }
 ]
 
 /**

@@ -90,7 +90,10 @@ export class TaskStore extends Context.Service<TaskStore, {
     ids: ReadonlyArray<bigint>
   ) => Result<ReadonlyArray<Held & { readonly status: string; readonly lockedBy: string | null }>>
   readonly renew: (workerId: string, leaseMillis: number) => Result<ReadonlyArray<Held>>
-  readonly cancelled: (workerId: string, ids: ReadonlyArray<bigint>) => Result<ReadonlyArray<Held>>
+  readonly cancelled: (
+    workerId: string,
+    ids: ReadonlyArray<bigint>
+  ) => Result<ReadonlyArray<Held & { readonly cancelledForMillis: number | null }>>
   /** The server's time. */
   readonly now: Result<Date>
   /** `asked` is the server's time a moment ago. */
@@ -196,6 +199,7 @@ interface ClaimRow {
   readonly max_attempts: number
   readonly run_at: number
   readonly created_at: number
+  readonly claimed_at: number
   readonly payload: Schema.Json
   readonly oversized: boolean
   readonly metadata: Schema.JsonObject | null
@@ -235,7 +239,8 @@ const decodeClaim = (rows: ReadonlyArray<ClaimRow>): Claimed => {
       tag: row.tag,
       userId: row.user_id,
       runAt: row.run_at,
-      createdAt: row.created_at
+      createdAt: row.created_at,
+      claimedAt: row.claimed_at
     })
   }
   const inTurn = tasks.toSorted(byTurn)

@@ -43,6 +43,7 @@ export interface OutcomeEntry {
   /** What closes the claim, and whether it is written (a plain task's `done` is not). */
   readonly closing: "done" | "error" | "retry" | "released"
   readonly closingSeq: number
+  /** With `unwoundMs` where the handler was interrupted because of a cancel. */
   readonly closingData: string
   readonly announce: boolean
 }
@@ -123,6 +124,8 @@ with said as (
                          when 'failed' then coalesce(error, '{"kind": "failure", "tag": "Unknown", "message": ""}')
                                               || '{"willRetry": false}'
                          when 'queued' then '{"reason": "lease_expired"}'
+                         when 'cancelled' then
+                           jsonb_strip_nulls(jsonb_build_object('unwoundMs', data::jsonb -> 'unwoundMs'))
                          else '{}' end
            || case when found = 'processing' and delay is not null
                 then jsonb_build_object('runAt', run_at) else '{}' end

@@ -40,6 +40,10 @@ export class Attempt {
   deadline = Infinity
   fiber: Fiber.Fiber<void> | undefined = undefined
   interruption: Interruption | undefined = undefined
+  /** When that was, in milliseconds of the monotonic clock. */
+  interruptedAt = 0
+  /** How long a cancelled handler and its finalizers took to end. */
+  unwoundMillis: number | undefined = undefined
   /** How often its outcome found the row locked by somebody else. */
   postponed = 0
   /** Whether nothing more is accepted from it: its outcome is known, or the row is somebody else's. */

@@ -65,6 +65,11 @@ export class Backlog {
   private bytes = 0
   private outcomes = 0
 
+  /** What waits, in entries and in characters of JSON. */
+  get size(): { readonly entries: number; readonly bytes: number } {
+    return { entries: this.items.length, bytes: this.bytes }
+  }
+
   /** Whether an outcome, or enough for a full statement, waits. */
   get isUrgent(): boolean {
     return this.outcomes > 0 || this.items.length >= limits.eventsPerWrite || this.bytes >= limits.bytesPerWrite

@@ -13,6 +13,8 @@ import * as Queue from "effect/Queue"
 import type { StorageError } from "../storage/StorageError.ts"
 import { TaskStore } from "../storage/TaskStore.ts"
 import * as Loop from "./Loop.ts"
+import { Measures } from "./Measures.ts"
+import { Pulses } from "./Pulse.ts"
 import { Settings } from "./Settings.ts"
 import { Supervisor } from "./Supervisor.ts"
 import { WakeUps } from "./WakeUps.ts"
@@ -27,13 +29,20 @@ export class CancelWatcher extends Context.Service<CancelWatcher, {
   /** Looks again at a task that was cancelled while its claim was on the way. */
   readonly claimed: (id: bigint) => void
 }>()("spindle/CancelWatcher") {
-  static readonly layer: Layer.Layer<CancelWatcher, never, TaskStore | Supervisor | WakeUps | Settings> = Layer.effect(
+  static readonly layer: Layer.Layer<
+    CancelWatcher,
+    never,
+    TaskStore | Supervisor | WakeUps | Measures | Pulses | Settings
+  > = Layer.effect(
     CancelWatcher,
     Effect.gen(function*() {
       const store = yield* TaskStore
       const supervisor = yield* Supervisor
       const { cancelled } = yield* WakeUps
       const { pollMillis, workerId } = yield* Settings
+      const { cancelSeconds } = yield* Measures
+      const pulses = yield* Pulses
+      const pulse = pulses.make("cancelling")
       // Cancelled before the reply of their claim was here. They are looked at with the next poll, unless they come earlier.
       const early = new Set<bigint>()
 
@@ -41,7 +50,10 @@ export class CancelWatcher extends Context.Service<CancelWatcher, {
         ids.length === 0
           ? Effect.void
           : Effect.map(store.cancelled(workerId, ids), (rows) => {
-            for (const row of rows) supervisor.interrupt(row, "cancelled")
+            for (const row of rows) {
+              const interrupted = supervisor.interrupt(row, "cancelled")
+              if (interrupted && row.cancelledForMillis !== null) cancelSeconds.observe(row.cancelledForMillis / 1000)
+            }
           })
 
       const all = Effect.suspend(() => {
@@ -50,17 +62,17 @@ export class CancelWatcher extends Context.Service<CancelWatcher, {
       })
 
       const hinted = Effect.gen(function*() {
-        const hints = yield* Queue.takeAll(cancelled)
+        const hints = yield* pulse.rest(Queue.takeAll(cancelled))
         if (hints.includes(undefined)) return yield* all
         const ids = new Set(hints as ReadonlyArray<bigint>)
         const held = new Set<bigint>()
         for (const { row } of supervisor.held()) if (ids.has(row.id)) held.add(row.id)
         for (const id of ids) if (!held.has(id) && early.size < 1000) early.add(id)
         yield* look([...held])
-      })
+      }).pipe(Effect.tapError(() => Queue.offer(cancelled, undefined)))
 
       return CancelWatcher.of({
-        run: [Loop.turns("cancelling", hinted), Loop.every("looking for cancelled tasks", pollMillis, all)],
+        run: [Loop.turns(pulse, hinted), Loop.every(pulses.make("looking for cancelled tasks", pollMillis), all)],
         claimed: (id) => {
           if (early.delete(id)) Queue.offerUnsafe(cancelled, id)
         }

@@ -16,8 +16,11 @@ import { Stats } from "../Stats.ts"
 import type { ClaimedRow, Cursor, Reach } from "../storage/Claim.ts"
 import type { StorageError } from "../storage/StorageError.ts"
 import { type Claimed, TaskStore } from "../storage/TaskStore.ts"
+import { monotonicMillis } from "./Attempt.ts"
 import { CancelWatcher } from "./CancelWatcher.ts"
 import * as Loop from "./Loop.ts"
+import { Measures } from "./Measures.ts"
+import { Pulses } from "./Pulse.ts"
 import { globs, Settings } from "./Settings.ts"
 import { type Demand, Supervisor } from "./Supervisor.ts"
 import { WakeUps } from "./WakeUps.ts"
@@ -41,7 +44,7 @@ export class Claimer extends Context.Service<Claimer, {
   static readonly layer: Layer.Layer<
     Claimer,
     never,
-    TaskStore | Supervisor | WakeUps | CancelWatcher | HandlerRegistry | Stats | Settings
+    TaskStore | Supervisor | WakeUps | CancelWatcher | HandlerRegistry | Stats | Measures | Pulses | Settings
   > = Layer.effect(
     Claimer,
     Effect.gen(function*() {
@@ -50,8 +53,10 @@ export class Claimer extends Context.Service<Claimer, {
       const supervisor = yield* Supervisor
       const watcher = yield* CancelWatcher
       const stats = yield* Stats
+      const measures = yield* Measures
       const { queued } = yield* WakeUps
       const { leaseMillis, pollMillis, queues: bounds, taskTypes, workerId } = yield* Settings
+      const pulse = (yield* Pulses).make("claiming", pollMillis)
       const types = (yield* HandlerRegistry).types.filter(globs(taskTypes))
       const settled = Latch.makeUnsafe(true)
       let stopping = false
@@ -67,10 +72,15 @@ export class Claimer extends Context.Service<Claimer, {
           Effect.suspend(() => {
             if (stopping) return Effect.succeedNone
             settled.closeUnsafe()
+            const sentAt = monotonicMillis(clock)
             return restore(Db.patiently(request, patience)).pipe(
               Effect.tap(Option.match({
                 onNone: () => Effect.logWarning("a claim was not answered in time"),
-                onSome: ({ tasks }) => Effect.sync(() => accept(tasks))
+                onSome: ({ tasks }) =>
+                  Effect.sync(() => {
+                    measures.claimSeconds.observe((monotonicMillis(clock) - sentAt) / 1000)
+                    accept(tasks)
+                  })
               })),
               Effect.ensuring(settled.open)
             )
@@ -95,18 +105,22 @@ export class Claimer extends Context.Service<Claimer, {
 
       const accept = (tasks: ReadonlyArray<ClaimedRow>) => {
         if (tasks.length === 0) return
+        measures.claimSizes.observe(tasks.length)
         afterQueue = tasks[tasks.length - 1]!.queue
         supervisor.accept(tasks)
         stats.claimed(tasks.length)
         for (const { id } of tasks) watcher.claimed(id)
       }
 
-      const turn: Effect.Effect<void, StorageError> = Effect.gen(function*() {
-        if (stopping) return yield* Effect.never
+      const turn: Loop.Turn<StorageError> = Effect.gen(function*() {
+        if (stopping) return yield* pulse.rest(Effect.never)
         supervisor.freed.closeUnsafe()
         const demand = supervisor.demand()
         // Without a slot, queues with bounds have none either.
-        if (demand.slots + (bounds === undefined ? demand.ahead : 0) === 0) return yield* supervisor.freed.await
+        if (demand.slots + (bounds === undefined ? demand.ahead : 0) === 0) {
+          yield* Effect.timeoutOption(supervisor.freed.await, pollMillis)
+          return
+        }
         queued.closeUnsafe()
         const limit = cursor === undefined || clock.currentTimeMillisUnsafe() >= lookAgainAt
           ? 0
@@ -114,11 +128,11 @@ export class Claimer extends Context.Service<Claimer, {
         if (cursor !== undefined && limit > 0) {
           const claimed = yield* claim(store.claimFurther({ workerId, leaseMillis }, cursor, limit))
           cursor = Option.isSome(claimed) && claimed.value.tasks.length === limit ? claimed.value.cursor : undefined
-          return
+          return Option.isNone(claimed) ? Loop.unanswered : undefined
         }
         const claimed = yield* anywhere(demand)
         const wanted = demand.slots > 0 ? demand.slots : demand.ahead
-        if (Option.isNone(claimed)) return
+        if (Option.isNone(claimed)) return Loop.unanswered
         const { blocked, several, tasks } = claimed.value
         cursor = undefined
         if (reach === "one" && several) {
@@ -144,11 +158,12 @@ export class Claimer extends Context.Service<Claimer, {
         const woken = slots === 0 || bounds !== undefined
           ? Effect.raceFirst(queued.await, supervisor.freed.await)
           : queued.await
-        return Effect.timeoutOption(woken, millis)
+        pulse.turned()
+        return Effect.asVoid(Effect.timeoutOption(woken, millis))
       }
 
       return Claimer.of({
-        run: Loop.turns("claiming", turn),
+        run: Loop.turns(pulse, turn),
         stop: Effect.suspend(() => {
           stopping = true
           return settled.await

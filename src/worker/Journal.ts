@@ -15,8 +15,11 @@ import * as Schedule from "effect/Schedule"
 import type { StorageError } from "../storage/StorageError.ts"
 import { TaskStore } from "../storage/TaskStore.ts"
 import type { OutcomeEntry, Written } from "../storage/Write.ts"
-import { annotations, type Attempt, keyOf } from "./Attempt.ts"
+import { annotations, type Attempt, keyOf, monotonicMillis } from "./Attempt.ts"
 import { Backlog, type Item, type Verdict } from "./Backlog.ts"
+import * as Loop from "./Loop.ts"
+import { Measures } from "./Measures.ts"
+import { Pulses } from "./Pulse.ts"
 import { Settings } from "./Settings.ts"
 
 const windowMillis = 10
@@ -27,6 +30,17 @@ const lastPauseMillis = 1000
 const refusesValues = ({ sqlState }: StorageError) => sqlState !== undefined && /^(22|23|54)/.test(sqlState)
 
 const backoff = Schedule.min([Schedule.exponential("50 millis"), Schedule.spaced("2 seconds")]).pipe(Schedule.jittered)
+
+/**
+ * @category models
+ * @since 0.1.0
+ */
+export interface Unwritten {
+  readonly events: number
+  readonly outcomes: number
+  /** In milliseconds of the monotonic clock. */
+  readonly since: number
+}
 
 /**
  * @category services
@@ -43,10 +57,14 @@ export class Journal extends Context.Service<Journal, {
   ) => void
   /** Waits until everything that was accepted is written. */
   readonly flush: Effect.Effect<void>
+  /** What is not written yet, and since when nothing could be; undefined while all is. */
+  readonly unwritten: () => Unwritten | undefined
+  /** What waits for its turn. */
+  readonly backlog: () => Backlog["size"]
   /** Writes, for ever. */
   readonly run: Effect.Effect<never>
 }>()("spindle/Journal") {
-  static readonly layer: Layer.Layer<Journal, never, TaskStore | Settings> = Layer.effect(
+  static readonly layer: Layer.Layer<Journal, never, TaskStore | Measures | Pulses | Settings> = Layer.effect(
     Journal,
     Effect.gen(function*() {
       const store = yield* TaskStore
@@ -55,17 +73,23 @@ export class Journal extends Context.Service<Journal, {
       const clock = yield* Clock.Clock
       const backlog = new Backlog()
       const written = Latch.makeUnsafe(true)
+      const measures = yield* Measures
+      const pulse = (yield* Pulses).make("writing events and outcomes")
       let unfinished = 0
+      let unfinishedOutcomes = 0
+      let stuckSince = 0
       let lastWriteAt = 0
 
       const push = (item: Item) => {
-        unfinished++
+        if (unfinished++ === 0) stuckSince = monotonicMillis(clock)
+        if (item.outcome !== undefined) unfinishedOutcomes++
         written.closeUnsafe()
         backlog.push(item)
       }
 
       const finish = (item: Item, verdict: Verdict) => {
         if (item.outcome !== undefined) {
+          unfinishedOutcomes--
           item.settled(verdict, item.outcome)
         }
         if (--unfinished === 0) written.openUnsafe()
@@ -80,17 +104,29 @@ export class Journal extends Context.Service<Journal, {
         })
 
       const write = (items: ReadonlyArray<Item>): Effect.Effect<Written, StorageError> =>
-        store.write(
-          workerId,
-          items.flatMap(({ event }) => event ?? []),
-          items.flatMap(({ outcome }) => outcome ?? [])
-        )
+        Effect.suspend(() => {
+          const sentAt = monotonicMillis(clock)
+          const events = items.flatMap(({ event }) => event ?? [])
+          return Effect.map(
+            store.write(workerId, events, items.flatMap(({ outcome }) => outcome ?? [])),
+            (result) => {
+              stuckSince = monotonicMillis(clock)
+              measures.writeSeconds.observe((stuckSince - sentAt) / 1000)
+              measures.writeSizes.observe(items.length)
+              measures.eventsWritten += events.length
+              return result
+            }
+          )
+        })
 
       const persist = (items: ReadonlyArray<Item>) =>
         write(items).pipe(
-          Effect.tapError((error) =>
-            error.transient ? Effect.logWarning("a write failed and is repeated", error.message) : Effect.void
-          ),
+          Effect.tapError((error) => {
+            measures.writesFailed++
+            if (!error.transient) return Effect.void
+            pulse.failed(error.message, true)
+            return Effect.logWarning("a write failed and is repeated", error.message)
+          }),
           Effect.retry({ schedule: backoff, while: (error) => error.transient })
         )
 
@@ -111,7 +147,10 @@ export class Journal extends Context.Service<Journal, {
       // Not accepted: locked by somebody's open transaction, recorded before without our hearing of it, or lost.
       const examine = Effect.fnUntraced(function*(items: ReadonlyArray<Item>) {
         const rows = yield* store.inspect(items.map(({ attempt }) => attempt.row.id)).pipe(
-          Effect.tapError((error) => Effect.logWarning("a look at unaccepted outcomes is repeated", error.message)),
+          Effect.tapError((error) => {
+            pulse.failed(error.message, error.transient)
+            return Effect.logWarning("a look at unaccepted outcomes is repeated", error.message)
+          }),
           Effect.retry({ schedule: backoff }),
           Effect.orDie
         )
@@ -161,7 +200,7 @@ export class Journal extends Context.Service<Journal, {
       })
 
       const turn = Effect.gen(function*() {
-        yield* backlog.filled.await
+        yield* pulse.rest(backlog.filled.await)
         // Whoever filled it may be in the middle of a burst of quick tasks: theirs goes along.
         yield* Effect.yieldNow
         const waited = clock.currentTimeMillisUnsafe() - lastWriteAt
@@ -197,7 +236,12 @@ export class Journal extends Context.Service<Journal, {
           })
         },
         flush: written.await,
-        run: Effect.forever(turn, { disableYield: true })
+        unwritten: () =>
+          unfinished === 0
+            ? undefined
+            : { events: unfinished - unfinishedOutcomes, outcomes: unfinishedOutcomes, since: stuckSince },
+        backlog: () => backlog.size,
+        run: Loop.forever(pulse, turn)
       })
     })
   )

@@ -16,9 +16,11 @@ import * as Option from "effect/Option"
 import * as Db from "../Db.ts"
 import type { StorageError } from "../storage/StorageError.ts"
 import { TaskStore } from "../storage/TaskStore.ts"
-import { keyOf, monotonicMillis } from "./Attempt.ts"
+import { type Attempt, keyOf, monotonicMillis } from "./Attempt.ts"
 import { Claimer } from "./Claimer.ts"
 import * as Loop from "./Loop.ts"
+import { Measures } from "./Measures.ts"
+import { Pulses } from "./Pulse.ts"
 import { Settings } from "./Settings.ts"
 import { Supervisor } from "./Supervisor.ts"
 
@@ -30,26 +32,40 @@ export class LeaseKeeper extends Context.Service<LeaseKeeper, {
   /** Renews, and watches that renewals succeed, for ever. */
   readonly run: ReadonlyArray<Effect.Effect<never>>
 }>()("spindle/LeaseKeeper") {
-  static readonly layer: Layer.Layer<LeaseKeeper, never, TaskStore | Supervisor | Claimer | Settings> = Layer.effect(
+  static readonly layer: Layer.Layer<
+    LeaseKeeper,
+    never,
+    TaskStore | Supervisor | Claimer | Measures | Pulses | Settings
+  > = Layer.effect(
     LeaseKeeper,
     Effect.gen(function*() {
       const store = yield* TaskStore
       const supervisor = yield* Supervisor
       const claimer = yield* Claimer
+      const measures = yield* Measures
+      const pulses = yield* Pulses
       const { leaseMillis, workerId } = yield* Settings
       const clock = yield* Clock.Clock
       const now = () => monotonicMillis(clock)
       let renewedAt = now()
 
-      const renew: Effect.Effect<void, StorageError> = Effect.gen(function*() {
+      const lose = ({ row }: Attempt) => {
+        if (supervisor.interrupt(row, "lost")) measures.leasesLost++
+      }
+
+      const renew: Loop.Turn<StorageError> = Effect.gen(function*() {
         const sentAt = now()
         const before = new Set([...supervisor.held()].map(({ key }) => key))
         const answer = yield* Db.patiently(store.renew(workerId, leaseMillis), leaseMillis / 4)
-        if (Option.isNone(answer)) return yield* Effect.logWarning("a heartbeat was not answered in time")
+        if (Option.isNone(answer)) {
+          measures.heartbeatsMissed++
+          yield* Effect.logWarning("a heartbeat was not answered in time")
+          return Loop.unanswered
+        }
         renewedAt = sentAt
         const mine = new Set(answer.value.map(keyOf))
         for (const attempt of supervisor.held()) {
-          if (before.has(attempt.key) && !mine.has(attempt.key)) supervisor.interrupt(attempt.row, "lost")
+          if (before.has(attempt.key) && !mine.has(attempt.key)) lose(attempt)
         }
         const unknown = answer.value.filter((held) => !before.has(keyOf(held)))
         if (unknown.length === 0) return
@@ -64,21 +80,25 @@ export class LeaseKeeper extends Context.Service<LeaseKeeper, {
           )
           supervisor.giveBack(row)
         }
-      })
+      }).pipe(Effect.tapError(() =>
+        Effect.sync(() => {
+          measures.heartbeatsMissed++
+        })
+      ))
 
       const watch = Effect.suspend(() => {
         const tooLongAgo = now() - leaseMillis * 3 / 4
         if (renewedAt > tooLongAgo) return Effect.void
         const doubtful = [...supervisor.held()].filter((attempt) => attempt.leasedAt <= tooLongAgo && !attempt.closed)
         if (doubtful.length === 0) return Effect.void
-        for (const { row } of doubtful) supervisor.interrupt(row, "lost")
+        for (const attempt of doubtful) lose(attempt)
         return Effect.logWarning("the lease could not be renewed: its handlers are stopped and their tasks put back")
       })
 
       return LeaseKeeper.of({
         run: [
-          Loop.every("renewing leases", leaseMillis / 4, renew),
-          Loop.every("watching the lease", leaseMillis / 16, watch)
+          Loop.every(pulses.make("renewing leases", leaseMillis / 4), renew),
+          Loop.every(pulses.make("watching the lease", leaseMillis / 16), watch)
         ]
       })
     })

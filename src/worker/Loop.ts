@@ -1,16 +1,73 @@
 /**
- * Background loops: none dies in silence.
+ * Background loops: none dies or stands still in silence.
  *
  * @since 0.1.0
  */
 import * as Cause from "effect/Cause"
-import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import type { StorageError } from "../storage/StorageError.ts"
+import type { Pulse } from "./Pulse.ts"
 
 const backoff = Schedule.min([Schedule.exponential("100 millis"), Schedule.spaced("5 seconds")]).pipe(Schedule.jittered)
+
+/**
+ * What a turn ends with that goes on, although its statement was not answered in time.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const unanswered = "unanswered"
+
+/**
+ * @category models
+ * @since 0.1.0
+ */
+export type Turn<E = never> = Effect.Effect<void | typeof unanswered, E>
+
+/**
+ * Repeats a turn that cannot fail.
+ *
+ * @category combinators
+ * @since 0.1.0
+ */
+export const forever = (pulse: Pulse, turn: Turn): Effect.Effect<never> =>
+  Effect.suspend(() => {
+    pulse.begin()
+    return Effect.forever(
+      Effect.map(turn, (answer) => {
+        if (answer !== unanswered) pulse.turned()
+        else pulse.failed("no answer in time", true)
+      }),
+      { disableYield: true }
+    )
+  }).pipe(
+    Effect.tapCauseIf(Cause.hasDies, () =>
+      Effect.sync(() => {
+        pulse.died = true
+      }))
+  )
+
+const persistently = (pulse: Pulse, turn: Turn<StorageError>): Turn => {
+  const { name } = pulse
+  let failing = false
+  return turn.pipe(
+    Effect.tapError((error) => {
+      pulse.failed(error.message, error.transient)
+      const level = failing ? Effect.logDebug : Effect.logWarning
+      failing = true
+      return level(`${name}: the database does not do what is asked of it`, error.message)
+    }),
+    Effect.retry(backoff),
+    Effect.orDie,
+    Effect.tap(() => {
+      if (!failing) return Effect.void
+      failing = false
+      return Effect.logInfo(`${name}: back to work`)
+    })
+  )
+}
 
 /**
  * Repeats a turn while the database can be reached, and tries again with backoff while it cannot. The log tells when
@@ -19,37 +76,17 @@ const backoff = Schedule.min([Schedule.exponential("100 millis"), Schedule.space
  * @category combinators
  * @since 0.1.0
  */
-export const turns = (name: string, turn: Effect.Effect<void, StorageError>): Effect.Effect<never> =>
-  Effect.suspend(() => {
-    let failing = false
-    const attempt = turn.pipe(
-      Effect.tapError((error) => {
-        const level = failing ? Effect.logDebug : Effect.logWarning
-        failing = true
-        return level(`${name}: the database does not do what is asked of it`, error.message)
-      }),
-      Effect.retry(backoff),
-      Effect.orDie,
-      Effect.tap(() => {
-        if (!failing) return Effect.void
-        failing = false
-        return Effect.logInfo(`${name}: back to work`)
-      })
-    )
-    return Effect.forever(attempt, { disableYield: true })
-  })
+export const turns = (pulse: Pulse, turn: Turn<StorageError>): Effect.Effect<never> =>
+  forever(pulse, persistently(pulse, turn))
 
 /**
- * A turn every so often.
+ * The same in every interval of the pulse.
  *
  * @category combinators
  * @since 0.1.0
  */
-export const every = (
-  name: string,
-  interval: Duration.Input,
-  turn: Effect.Effect<void, StorageError>
-): Effect.Effect<never> => turns(name, Effect.andThen(Effect.sleep(interval), turn))
+export const every = (pulse: Pulse, turn: Turn<StorageError>): Effect.Effect<never> =>
+  forever(pulse, Effect.andThen(Effect.sleep(pulse.intervalMillis), persistently(pulse, turn)))
 
 /**
  * Runs loops until the scope closes. Should one end by a defect, which is a bug, `died` is told.

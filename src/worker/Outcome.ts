@@ -49,6 +49,17 @@ const unwritten = { result: null, error: null, delayMillis: null, refund: false,
  * @since 0.1.0
  */
 export const toEntry = (outcome: Outcome, attempt: Attempt, declaresEvents: boolean): OutcomeEntry => {
+  const entry = entryOf(outcome, attempt, declaresEvents)
+  return attempt.unwoundMillis === undefined
+    ? entry
+    : { ...entry, closingData: unwound(attempt.unwoundMillis, entry.closingData) }
+}
+
+// Only the event `cancelled` tells it; whoever interrupts for that reason has found the row so.
+const unwound = (millis: number, closingData: string) =>
+  `{"unwoundMs":${Math.round(millis * 10) / 10}${closingData === "{}" ? "}" : `,${closingData.slice(1)}`}`
+
+const entryOf = (outcome: Outcome, attempt: Attempt, declaresEvents: boolean): OutcomeEntry => {
   const { epoch, id: taskId } = attempt.row
   const closingSeq = attempt.seq + 1
   if (outcome._tag === "Completed") {

@@ -55,8 +55,8 @@ export class Settings extends Context.Service<
   Resolved & {
     readonly workerId: string
     readonly schema: string
-    /** Where everything that happens is told. */
-    readonly publish: (event: Lifecycle.Event) => void
+    /** Where everything that happens is told, with how long it took: of a start what it waited, of an end what it ran. */
+    readonly publish: (event: Lifecycle.Event, millis: number) => void
   }
 >()("spindle/Settings") {}
 

@@ -15,6 +15,7 @@ import * as References from "effect/References"
 import * as Result from "effect/Result"
 import * as Scope from "effect/Scope"
 import * as HandlerRegistry from "../HandlerRegistry.ts"
+import type * as Lifecycle from "../Lifecycle.ts"
 import type { ClaimedRow } from "../storage/Claim.ts"
 import type { Held } from "../storage/TaskStore.ts"
 import type { OutcomeEntry } from "../storage/Write.ts"
@@ -22,7 +23,9 @@ import { annotations, Attempt, type Interruption, keyOf, monotonicMillis } from 
 import type { Verdict } from "./Backlog.ts"
 import * as Failures from "./Failures.ts"
 import { Journal } from "./Journal.ts"
+import * as Loop from "./Loop.ts"
 import { Outcome, toEntry } from "./Outcome.ts"
+import { Pulses } from "./Pulse.ts"
 import { QuickTypes } from "./QuickTypes.ts"
 import { Settings } from "./Settings.ts"
 import * as TaskRunner from "./TaskRunner.ts"
@@ -39,6 +42,11 @@ export interface Demand {
   readonly queues: ReadonlyMap<string, number> | undefined
 }
 
+// From due to claimed, by the database's clock.
+const waitedMillis = ({ claimedAt, runAt }: ClaimedRow) => Number.isFinite(runAt) ? Math.max(0, claimedAt - runAt) : 0
+
+const timerMillis = 60_000
+
 const maxUnsettled = (concurrency: number) => 1000 + 4 * concurrency
 
 /**
@@ -51,8 +59,11 @@ export class Supervisor extends Context.Service<Supervisor, {
   readonly quickTypes: () => ReadonlySet<string>
   /** Takes over claimed rows; each runs as soon as there is a slot. */
   readonly accept: (rows: ReadonlyArray<ClaimedRow>) => void
-  /** Interrupts a claim that is still held here, with the reason. Does nothing for another epoch of the task. */
-  readonly interrupt: (held: Held, reason: Interruption) => void
+  /**
+   * Interrupts a claim that is still held here, with the reason, and tells whether this was what interrupted its handler.
+   * Does nothing for another epoch of the task.
+   */
+  readonly interrupt: (held: Held, reason: Interruption) => boolean
   readonly interruptAll: (reason: Interruption) => void
   /** Gives back a claim that never became an attempt, because its reply did not arrive. */
   readonly giveBack: (held: Held) => void
@@ -69,227 +80,240 @@ export class Supervisor extends Context.Service<Supervisor, {
   /** Interrupts attempts at their deadlines, for ever. */
   readonly run: Effect.Effect<never>
 }>()("spindle/Supervisor") {
-  static readonly layer: Layer.Layer<Supervisor, never, Journal | HandlerRegistry.HandlerRegistry | Settings> = Layer
-    .effect(
-      Supervisor,
-      Effect.gen(function*() {
-        const journal = yield* Journal
-        const registry = yield* HandlerRegistry.HandlerRegistry
-        const clock = yield* Clock.Clock
-        const { concurrency, publish, queues, timeoutMillis: defaultTimeout, workerId } = yield* Settings
-        const held = new Map<string, Attempt>()
-        const running = new Set<Attempt>()
-        const runningByQueue = new Map<string, number>()
-        const quick = new QuickTypes()
-        let waiting: Array<Attempt> = []
-        let stopping = false
-        let nextDeadline = Infinity
-        const earlierDeadline = Latch.makeUnsafe()
-        const freed = Latch.makeUnsafe()
-        const idle = Latch.makeUnsafe(true)
-        const worker: TaskRunner.Context = { workerId, journal, isShuttingDown: Effect.sync(() => stopping) }
+  static readonly layer: Layer.Layer<Supervisor, never, Journal | HandlerRegistry.HandlerRegistry | Pulses | Settings> =
+    Layer
+      .effect(
+        Supervisor,
+        Effect.gen(function*() {
+          const journal = yield* Journal
+          const registry = yield* HandlerRegistry.HandlerRegistry
+          const clock = yield* Clock.Clock
+          const { concurrency, publish, queues, timeoutMillis: defaultTimeout, workerId } = yield* Settings
+          const pulse = (yield* Pulses).make("watching deadlines", timerMillis)
+          const held = new Map<string, Attempt>()
+          const running = new Set<Attempt>()
+          const runningByQueue = new Map<string, number>()
+          const quick = new QuickTypes()
+          let waiting: Array<Attempt> = []
+          let stopping = false
+          let nextDeadline = Infinity
+          const earlierDeadline = Latch.makeUnsafe()
+          const freed = Latch.makeUnsafe()
+          const idle = Latch.makeUnsafe(true)
+          const worker: TaskRunner.Context = { workerId, journal, isShuttingDown: Effect.sync(() => stopping) }
 
-        const freeIn = (queue: string) => (queues?.get(queue) ?? Infinity) - (runningByQueue.get(queue) ?? 0)
+          const freeIn = (queue: string) => (queues?.get(queue) ?? Infinity) - (runningByQueue.get(queue) ?? 0)
 
-        const settle = (attempt: Attempt, outcome: Outcome, declaresEvents: boolean, duration: number) => {
-          const entry = Result.getOrElse(
-            Result.try(() => toEntry(outcome, attempt, declaresEvents)),
-            (error) => toEntry(Outcome.Failed({ error: Failures.defect(error) }), attempt, declaresEvents)
-          )
-          journal.settle(attempt, entry, (verdict, recorded) => {
-            held.delete(attempt.key)
-            tell(attempt, outcome, entry === recorded ? undefined : recorded, verdict, duration)
-            if (held.size === maxUnsettled(concurrency) - 1) freed.openUnsafe()
-          })
-        }
-
-        const tell = (
-          { row, task }: Attempt,
-          outcome: Outcome,
-          replaced: OutcomeEntry | undefined,
-          verdict: Verdict,
-          duration: number
-        ) => {
-          if (row.attempts === 0) return
-          if (verdict === "stale") return publish({ _tag: "Released", task })
-          if (verdict === "cancelled") return publish({ _tag: "Cancelled", task })
-          if (replaced !== undefined) {
-            return publish({ _tag: "Failed", task, error: JSON.parse(replaced.error!), willRetry: false })
+          const settle = (attempt: Attempt, outcome: Outcome, declaresEvents: boolean, duration: number) => {
+            const entry = Result.getOrElse(
+              Result.try(() => toEntry(outcome, attempt, declaresEvents)),
+              (error) => toEntry(Outcome.Failed({ error: Failures.defect(error) }), attempt, declaresEvents)
+            )
+            journal.settle(attempt, entry, (verdict, recorded) => {
+              held.delete(attempt.key)
+              tell(attempt, outcome, entry === recorded ? undefined : recorded, verdict, duration)
+              if (held.size === maxUnsettled(concurrency) - 1) freed.openUnsafe()
+            })
           }
-          switch (outcome._tag) {
-            case "Completed":
-              return publish({ _tag: "Completed", task, result: outcome.result, duration: Duration.millis(duration) })
-            case "Failed":
-              return publish({ _tag: "Failed", task, error: outcome.error, willRetry: false })
-            case "Retry":
-              return publish({ _tag: "Failed", task, error: outcome.error, willRetry: true })
-            default:
-              return publish({ _tag: "Released", task })
-          }
-        }
 
-        const ended = (attempt: Attempt, entry: HandlerRegistry.Entry, outcome: Outcome) => {
-          const now = monotonicMillis(clock)
-          const { queue, type } = attempt.row
-          running.delete(attempt)
-          runningByQueue.set(queue, runningByQueue.get(queue)! - 1)
-          quick.record(type, now - attempt.startedAt, now)
-          settle(attempt, outcome, entry.declaresEvents, now - attempt.startedAt)
-          hasFreed = true
-          startWaiting()
-          if (running.size === 0) idle.openUnsafe()
-        }
-
-        const start = (attempt: Attempt) => {
-          const { queue, timeoutMillis, type } = attempt.row
-          const entry = Option.getOrThrow(registry.get(type))
-          const { timeout } = entry.task.options
-          running.add(attempt)
-          runningByQueue.set(queue, (runningByQueue.get(queue) ?? 0) + 1)
-          idle.closeUnsafe()
-          attempt.startedAt = monotonicMillis(clock)
-          attempt.deadline = attempt.startedAt +
-            (timeoutMillis ?? (timeout === undefined ? defaultTimeout : Duration.toMillis(timeout)))
-          publish({ _tag: "Started", task: attempt.task, attempt: attempt.row.attempts })
-          const scope = Scope.makeUnsafe()
-          const attemptContext = Context.add(
-            Context.add(entry.services, References.CurrentLogAnnotations, annotations(attempt)),
-            Scope.Scope,
-            scope
-          )
-          attempt.fiber = Effect.runForkWith(attemptContext)(
-            Effect.flatMap(TaskRunner.run(worker, attempt, entry, scope), (outcome) => {
-              const end = Effect.sync(() => ended(attempt, entry, outcome))
-              return outcome._tag === "Failed" || outcome._tag === "Retry"
-                ? Effect.ensuring(report(outcome), end)
-                : end
-            }),
-            { uninterruptible: true }
-          )
-          // Only now: whoever waits for it looks at once.
-          if (running.has(attempt) && attempt.deadline < nextDeadline) {
-            nextDeadline = attempt.deadline
-            earlierDeadline.openUnsafe()
-          }
-        }
-
-        // A handler that ends at once ends inside `start`: the loop goes on with the slot it left. Opening a latch runs
-        // those who wait for it there and then, hence only when all is in order again.
-        let starting = false
-        let hasFreed = false
-        const startWaiting = () => {
-          if (starting) return
-          starting = true
-          for (let i = 0; i < waiting.length && running.size < concurrency;) {
-            const attempt = waiting[i]!
-            if (freeIn(attempt.row.queue) <= 0) i++
-            else {
-              waiting.splice(i, 1)
-              start(attempt)
+          const tell = (
+            { row, task }: Attempt,
+            outcome: Outcome,
+            replaced: OutcomeEntry | undefined,
+            verdict: Verdict,
+            duration: number
+          ) => {
+            if (row.attempts === 0) return
+            const said = (event: Lifecycle.Event) => publish(event, duration)
+            if (verdict === "stale") return said({ _tag: "Released", task })
+            if (verdict === "cancelled") return said({ _tag: "Cancelled", task })
+            if (replaced !== undefined) {
+              return said({ _tag: "Failed", task, error: JSON.parse(replaced.error!), willRetry: false })
+            }
+            switch (outcome._tag) {
+              case "Completed":
+                return said({ _tag: "Completed", task, result: outcome.result, duration: Duration.millis(duration) })
+              case "Failed":
+                return said({ _tag: "Failed", task, error: outcome.error, willRetry: false })
+              case "Retry":
+                return said({ _tag: "Failed", task, error: outcome.error, willRetry: true })
+              default:
+                return said({ _tag: "Released", task })
             }
           }
-          starting = false
-          if (!hasFreed) return
-          hasFreed = false
-          freed.openUnsafe()
-        }
 
-        const putBack = (attempt: Attempt, reason: "cancelled" | "shutdown" | "lost") => {
-          const outcome = reason === "cancelled"
-            ? Outcome.Cancelled()
-            : Outcome.Released({ reason: reason === "shutdown" ? "shutdown" : "lease_expired" })
-          settle(attempt, outcome, true, 0)
-        }
+          const ended = (attempt: Attempt, entry: HandlerRegistry.Entry, outcome: Outcome) => {
+            const now = monotonicMillis(clock)
+            const { queue, type } = attempt.row
+            if (attempt.interruption === "cancelled") attempt.unwoundMillis = now - attempt.interruptedAt
+            running.delete(attempt)
+            runningByQueue.set(queue, runningByQueue.get(queue)! - 1)
+            quick.record(type, now - attempt.startedAt, now)
+            settle(attempt, outcome, entry.declaresEvents, now - attempt.startedAt)
+            hasFreed = true
+            startWaiting()
+            if (running.size === 0) idle.openUnsafe()
+          }
 
-        const interrupt = (attempt: Attempt, reason: Interruption) => {
-          if (attempt.fiber === undefined && reason !== "timeout") {
-            const index = waiting.indexOf(attempt)
-            if (index < 0) return
-            waiting.splice(index, 1)
-            putBack(attempt, reason)
-          } else if (running.has(attempt)) {
-            attempt.interruption ??= reason
+          const start = (attempt: Attempt) => {
+            const { queue, timeoutMillis, type } = attempt.row
+            const entry = Option.getOrThrow(registry.get(type))
+            const { timeout } = entry.task.options
+            running.add(attempt)
+            runningByQueue.set(queue, (runningByQueue.get(queue) ?? 0) + 1)
+            idle.closeUnsafe()
+            attempt.startedAt = monotonicMillis(clock)
+            attempt.deadline = attempt.startedAt +
+              (timeoutMillis ?? (timeout === undefined ? defaultTimeout : Duration.toMillis(timeout)))
+            publish(
+              { _tag: "Started", task: attempt.task, attempt: attempt.row.attempts },
+              waitedMillis(attempt.row) + attempt.startedAt - attempt.leasedAt
+            )
+            const scope = Scope.makeUnsafe()
+            const attemptContext = Context.add(
+              Context.add(entry.services, References.CurrentLogAnnotations, annotations(attempt)),
+              Scope.Scope,
+              scope
+            )
+            attempt.fiber = Effect.runForkWith(attemptContext)(
+              Effect.flatMap(TaskRunner.run(worker, attempt, entry, scope), (outcome) => {
+                const end = Effect.sync(() => ended(attempt, entry, outcome))
+                return outcome._tag === "Failed" || outcome._tag === "Retry"
+                  ? Effect.ensuring(report(outcome), end)
+                  : end
+              }),
+              { uninterruptible: true }
+            )
+            // Only now: whoever waits for it looks at once.
+            if (running.has(attempt) && attempt.deadline < nextDeadline) {
+              nextDeadline = attempt.deadline
+              earlierDeadline.openUnsafe()
+            }
+          }
+
+          // A handler that ends at once ends inside `start`: the loop goes on with the slot it left. Opening a latch runs
+          // those who wait for it there and then, hence only when all is in order again.
+          let starting = false
+          let hasFreed = false
+          const startWaiting = () => {
+            if (starting) return
+            starting = true
+            for (let i = 0; i < waiting.length && running.size < concurrency;) {
+              const attempt = waiting[i]!
+              if (freeIn(attempt.row.queue) <= 0) i++
+              else {
+                waiting.splice(i, 1)
+                start(attempt)
+              }
+            }
+            starting = false
+            if (!hasFreed) return
+            hasFreed = false
+            freed.openUnsafe()
+          }
+
+          const putBack = (attempt: Attempt, reason: "cancelled" | "shutdown" | "lost") => {
+            const outcome = reason === "cancelled"
+              ? Outcome.Cancelled()
+              : Outcome.Released({ reason: reason === "shutdown" ? "shutdown" : "lease_expired" })
+            settle(attempt, outcome, true, 0)
+          }
+
+          const interrupt = (attempt: Attempt, reason: Interruption): boolean => {
+            if (attempt.fiber === undefined && reason !== "timeout") {
+              const index = waiting.indexOf(attempt)
+              if (index < 0) return false
+              waiting.splice(index, 1)
+              putBack(attempt, reason)
+              return false
+            }
+            if (!running.has(attempt)) return false
+            const first = attempt.interruption === undefined
+            if (first) {
+              attempt.interruption = reason
+              attempt.interruptedAt = monotonicMillis(clock)
+            }
             if (reason === "lost") attempt.closed = true
             attempt.fiber?.interruptUnsafe()
+            return first
           }
-        }
 
-        const expire = Effect.gen(function*() {
-          earlierDeadline.closeUnsafe()
-          const wait = nextDeadline - monotonicMillis(clock)
-          if (wait > 0) {
-            yield* Number.isFinite(wait)
-              // A timer cannot be longer than 2^31 ms, and need not be.
-              ? Effect.timeoutOption(earlierDeadline.await, Math.min(wait, 60_000))
-              : earlierDeadline.await
-            return
-          }
-          const now = monotonicMillis(clock)
-          nextDeadline = Infinity
-          for (const attempt of running) {
-            if (attempt.deadline <= now) interrupt(attempt, "timeout")
-            else nextDeadline = Math.min(nextDeadline, attempt.deadline)
-          }
-        })
-
-        return Supervisor.of({
-          demand: () => {
-            if (stopping || held.size >= maxUnsettled(concurrency)) return { slots: 0, ahead: 0, queues }
-            // What waits beside a free slot waits for one of its own queue.
-            const slots = concurrency - running.size
-            const ahead = Math.max(0, quick.recent(monotonicMillis(clock)) - waiting.length)
-            if (queues === undefined) return { slots, ahead, queues }
-            const waitingIn = (queue: string) => waiting.filter(({ row }) => row.queue === queue).length
-            return {
-              slots,
-              ahead,
-              queues: new Map(
-                [...queues.keys()].map((
-                  queue
-                ) => [queue, Math.max(0, Math.min(slots, freeIn(queue) - waitingIn(queue)))])
-              )
+          const expire = Effect.gen(function*() {
+            earlierDeadline.closeUnsafe()
+            const wait = nextDeadline - monotonicMillis(clock)
+            if (wait > 0) {
+              yield* Number.isFinite(wait)
+                // A timer cannot be longer than 2^31 ms, and need not be.
+                ? Effect.timeoutOption(earlierDeadline.await, Math.min(wait, timerMillis))
+                : pulse.rest(earlierDeadline.await)
+              return
             }
-          },
-          quickTypes: () => quick.types,
-          accept: (rows) => {
-            const leasedAt = monotonicMillis(clock)
-            for (const row of rows) {
-              const attempt = new Attempt(row, leasedAt)
-              // A crash of the server can lose a claim. The same one again is the handler's that runs already.
-              if (held.has(attempt.key)) continue
+            const now = monotonicMillis(clock)
+            nextDeadline = Infinity
+            for (const attempt of running) {
+              if (attempt.deadline <= now) interrupt(attempt, "timeout")
+              else nextDeadline = Math.min(nextDeadline, attempt.deadline)
+            }
+          })
+
+          return Supervisor.of({
+            demand: () => {
+              if (stopping || held.size >= maxUnsettled(concurrency)) return { slots: 0, ahead: 0, queues }
+              // What waits beside a free slot waits for one of its own queue.
+              const slots = concurrency - running.size
+              const ahead = Math.max(0, quick.recent(monotonicMillis(clock)) - waiting.length)
+              if (queues === undefined) return { slots, ahead, queues }
+              const waitingIn = (queue: string) => waiting.filter(({ row }) => row.queue === queue).length
+              return {
+                slots,
+                ahead,
+                queues: new Map(
+                  [...queues.keys()].map((
+                    queue
+                  ) => [queue, Math.max(0, Math.min(slots, freeIn(queue) - waitingIn(queue)))])
+                )
+              }
+            },
+            quickTypes: () => quick.types,
+            accept: (rows) => {
+              const leasedAt = monotonicMillis(clock)
+              for (const row of rows) {
+                const attempt = new Attempt(row, leasedAt)
+                // A crash of the server can lose a claim. The same one again is the handler's that runs already.
+                if (held.has(attempt.key)) continue
+                held.set(attempt.key, attempt)
+                if (stopping) putBack(attempt, "shutdown")
+                else waiting.push(attempt)
+              }
+              startWaiting()
+            },
+            interrupt: (one, reason) => {
+              const attempt = held.get(keyOf(one))
+              return attempt !== undefined && interrupt(attempt, reason)
+            },
+            interruptAll: (reason) => {
+              for (const attempt of [...waiting, ...running]) interrupt(attempt, reason)
+            },
+            giveBack: ({ epoch, id }) => {
+              const attempt = new Attempt(ghost(id, epoch), monotonicMillis(clock))
               held.set(attempt.key, attempt)
-              if (stopping) putBack(attempt, "shutdown")
-              else waiting.push(attempt)
-            }
-            startWaiting()
-          },
-          interrupt: (one, reason) => {
-            const attempt = held.get(keyOf(one))
-            if (attempt !== undefined) interrupt(attempt, reason)
-          },
-          interruptAll: (reason) => {
-            for (const attempt of [...waiting, ...running]) interrupt(attempt, reason)
-          },
-          giveBack: ({ epoch, id }) => {
-            const attempt = new Attempt(ghost(id, epoch), monotonicMillis(clock))
-            held.set(attempt.key, attempt)
-            putBack(attempt, "lost")
-          },
-          held: () => held.values(),
-          holds: (one) => held.has(keyOf(one)),
-          running: () => running.size,
-          freed,
-          stop: () => {
-            stopping = true
-            const back = waiting
-            waiting = []
-            for (const attempt of back) putBack(attempt, "shutdown")
-          },
-          idle: idle.await,
-          run: Effect.forever(expire, { disableYield: true })
+              putBack(attempt, "lost")
+            },
+            held: () => held.values(),
+            holds: (one) => held.has(keyOf(one)),
+            running: () => running.size,
+            freed,
+            stop: () => {
+              stopping = true
+              const back = waiting
+              waiting = []
+              for (const attempt of back) putBack(attempt, "shutdown")
+            },
+            idle: idle.await,
+            run: Loop.forever(pulse, expire)
+          })
         })
-      })
-    )
+      )
 }
 
 const report = (outcome: Extract<Outcome, { readonly error: unknown }>): Effect.Effect<void> =>
@@ -317,5 +341,6 @@ const ghost = (id: bigint, epoch: bigint): ClaimedRow => ({
   tag: null,
   userId: null,
   runAt: 0,
-  createdAt: 0
+  createdAt: 0,
+  claimedAt: 0
 })

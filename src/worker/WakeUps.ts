@@ -3,6 +3,7 @@
  *
  * @since 0.1.0
  */
+import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Latch from "effect/Latch"
@@ -10,7 +11,10 @@ import * as Layer from "effect/Layer"
 import * as Queue from "effect/Queue"
 import * as Listener from "../storage/Listener.ts"
 import * as Names from "../storage/Names.ts"
+import { monotonicMillis } from "./Attempt.ts"
 import { Connection } from "./Connection.ts"
+import * as Loop from "./Loop.ts"
+import { Pulses } from "./Pulse.ts"
 import { Settings } from "./Settings.ts"
 
 /**
@@ -22,21 +26,30 @@ export class WakeUps extends Context.Service<WakeUps, {
   readonly queued: Latch.Latch
   /** Ids that were said to be cancelled; undefined asks to look at all. */
   readonly cancelled: Queue.Queue<bigint | undefined>
+  /** Since when notifications do not arrive, in milliseconds of the monotonic clock; undefined while they do. */
+  readonly lostSince: () => number | undefined
   /** Takes notifications in, for ever. */
   readonly run: Effect.Effect<never>
 }>()("spindle/WakeUps") {
-  static readonly layer: Layer.Layer<WakeUps, never, Connection | Settings> = Layer.effect(
+  static readonly layer: Layer.Layer<WakeUps, never, Connection | Pulses | Settings> = Layer.effect(
     WakeUps,
     Effect.gen(function*() {
       const { config, listening } = yield* Connection
       const { schema } = yield* Settings
+      const clock = yield* Clock.Clock
+      const now = () => monotonicMillis(clock)
       const queued = Latch.makeUnsafe()
       const cancelled = yield* Queue.sliding<bigint | undefined>(10_000)
       const cancelledChannel = Names.channel(schema, "task_cancelled")
-      if (!listening) return WakeUps.of({ queued, cancelled, run: Effect.never })
-      const signals = yield* Listener.make(config, [Names.channel(schema, "task_queued"), cancelledChannel])
+      let lostSince: number | undefined = now()
+      if (!listening) return WakeUps.of({ queued, cancelled, lostSince: () => lostSince, run: Effect.never })
+      const pulse = (yield* Pulses).make("taking notifications")
+      const signals = yield* Listener.make(config, [Names.channel(schema, "task_queued"), cancelledChannel], () => {
+        lostSince ??= now()
+      })
       const take = (signal: Listener.Signal) => {
         if (signal._tag === "Subscribed") {
+          lostSince = undefined
           queued.openUnsafe()
           Queue.offerUnsafe(cancelled, undefined)
         } else if (signal.channel !== cancelledChannel) queued.openUnsafe()
@@ -45,7 +58,8 @@ export class WakeUps extends Context.Service<WakeUps, {
       return WakeUps.of({
         queued,
         cancelled,
-        run: Effect.forever(Effect.map(Queue.take(signals), take), { disableYield: true })
+        lostSince: () => lostSince,
+        run: Loop.forever(pulse, Effect.map(pulse.rest(Queue.take(signals)), take))
       })
     })
   )

@@ -77,9 +77,11 @@ layer(Harness.database, { excludeTestServices: true })("claim", (it) => {
         user_id: "u"
       })
       const { tasks: [task] } = yield* store.claim(request({ types: ["told"] }))
-      const { created_at, run_at } = yield* Effect.map(Harness.rowOf(id), (row) => row as any)
+      const { created_at, run_at, started_at } = yield* Effect.map(Harness.rowOf(id), (row) => row as any)
       const toDate = (millis: number) => new Date(Math.floor(millis))
-      assert.deepStrictEqual({ ...task!, createdAt: toDate(task!.createdAt), runAt: toDate(task!.runAt) }, {
+      const { claimedAt, createdAt, runAt, ...rest } = task!
+      assert.deepStrictEqual([createdAt, runAt, claimedAt].map(toDate), [created_at, run_at, started_at])
+      assert.deepStrictEqual(rest, {
         id,
         epoch: 1n,
         type: "told",
@@ -91,9 +93,7 @@ layer(Harness.database, { excludeTestServices: true })("claim", (it) => {
         maxAttempts: 9,
         timeoutMillis: 1234,
         tag: "t",
-        userId: "u",
-        createdAt: created_at,
-        runAt: run_at
+        userId: "u"
       })
     }))
 

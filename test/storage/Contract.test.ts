@@ -44,6 +44,7 @@ describe("the contract", () => {
         yield* sql.unsafe(`alter table spindle.tasks drop column ${column} cascade`)
       }
       yield* sql`drop index spindle.tasks_locked_idx`
+      yield* sql`drop index spindle.tasks_ended_idx`
       yield* sql`drop function spindle.cancel_task() cascade`
       const report = yield* check
       assert.isEmpty(report.missing)
@@ -55,7 +56,8 @@ describe("the contract", () => {
         metadata: false
       })
       assert.isFalse(report.closesCancelled)
-      assert.lengthOf(report.advice, 2)
+      assert.deepStrictEqual(report.indexes, { claim: true, locked: false, ended: false })
+      assert.lengthOf(report.advice, 3)
       for (const ddl of report.advice.flatMap((advice) => advice.ddl)) yield* sql.unsafe(ddl)
       const followed = yield* check
       assert.isEmpty(followed.advice)

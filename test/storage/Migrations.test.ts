@@ -44,6 +44,7 @@ describe("migrations", () => {
         missing: [],
         advice: [],
         columns: { timeout: true, uniqueKey: true, tag: true, userId: true, metadata: true },
+        indexes: { claim: true, locked: true, ended: true },
         closesCancelled: true,
         migrated: true
       })

@@ -49,6 +49,7 @@ describe("a cancelled task", () => {
         assert.isNotNull(unwinding.locked_by)
         assert.isNotNull(unwinding.finished_at)
         assert.isFalse(yield* Harness.cancel(id))
+        yield* Effect.sleep("100 millis")
         yield* unwind.open
         const row = yield* Harness.awaitOver(id)
         assert.deepInclude(row, { status: "cancelled", epoch: 1n, attempts: 1, result: null, error: null })
@@ -60,6 +61,11 @@ describe("a cancelled task", () => {
           ["text_delta", "last words"],
           ["cancelled", undefined]
         ])
+        const { startedAt, unwoundMs, worker, ...rest } = events.at(-1)!.data
+        assert.isAtLeast(unwoundMs, 100)
+        assert.isString(startedAt)
+        assert.strictEqual(worker, unwinding.locked_by)
+        assert.deepStrictEqual(rest, {})
       }).pipe(Harness.onDatabase))
   }
 
@@ -80,6 +86,7 @@ describe("a cancelled task", () => {
       ))
       assert.deepInclude(yield* Harness.awaitOver(id), { status: "cancelled", result: null })
       assert.deepStrictEqual(yield* typesOf(id), ["text_delta", "cancelled"])
+      assert.isNumber((yield* Harness.eventsOf(id)).at(-1)!.data.unwoundMs)
     }).pipe(Harness.onDatabase))
 
   it.live("that was claimed and waits for its queue never runs", () =>
@@ -120,6 +127,7 @@ describe("a cancelled task", () => {
         assert.isFalse(ran.has(id))
         assert.strictEqual((yield* Harness.rowOf(id)).status, "cancelled")
         assert.deepStrictEqual(yield* typesOf(id), ["cancelled"])
+        assert.hasAllKeys((yield* Harness.eventsOf(id))[0]!.data, ["startedAt", "worker"])
       }
       yield* Harness.assertContract
     }).pipe(Harness.onDatabase))

@@ -1,0 +1,13 @@
+/**
+ * The version of the package.
+ *
+ * @since 0.1.0
+ */
+import * as Fs from "node:fs"
+
+/**
+ * @category constants
+ * @since 0.1.0
+ */
+export const version: string =
+  JSON.parse(Fs.readFileSync(new URL("../../package.json", import.meta.url), "utf8")).version

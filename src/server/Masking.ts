@@ -1,0 +1,54 @@
+/**
+ * Hides what looks secret in the values of tasks before they leave the server.
+ *
+ * Keys decide, at any depth and in any case or style: `password`, `passwd`, `pwd`, `passphrase`, `secret`, `token`,
+ * `credential`, `authorization`, `cookie`, `jwt`, `bearer`, and `key` after `api`, `access`, `private`, `secret`,
+ * `signing`, `encryption`, `auth`, `account` or `master`. Below such a key every text is masked, also those in lists and
+ * objects: of `tokens: ["a", "b"]` the number of tokens is left. Numbers, booleans and null are left as they are, so that
+ * `maxOutputTokens: 500` stays readable. Text that merely contains a secret is not recognized.
+ *
+ * @since 0.1.0
+ */
+import type * as Schema from "effect/Schema"
+
+/**
+ * What stands for a masked text.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const mask = "••••••"
+
+/**
+ * The same value, masked.
+ *
+ * @category combinators
+ * @since 0.1.0
+ */
+export const masked = (value: Schema.Json): Schema.Json => walk(value, false)
+
+/**
+ * Whether what stands under a key is masked.
+ *
+ * @category predicates
+ * @since 0.1.0
+ */
+export const isSecret = (key: string): boolean => {
+  const words = key.replaceAll(/(\p{Ll}|\d)(\p{Lu})/gu, "$1 $2").replaceAll(/(\p{Lu})(\p{Lu}\p{Ll})/gu, "$1 $2")
+    .toLowerCase().split(/[^\p{L}\d]+/u)
+  return words.some((word) => secretWord.test(word)) || secretPhrase.test(words.join(""))
+}
+
+// whole words, as `tokenizer` and `keyboard` are none
+const secretWord =
+  /^(?:pass|pw|pwd|passwd|passwords?|passphrases?|secrets?|tokens?|jwt|bearer|credentials?|creds|authorization|cookies?)$/
+
+const secretPhrase =
+  /(?:passw(?:or)?d|passphrase|secret|credential|authorization|cookie|(?:api|access|private|secret|signing|encryption|auth|account|master)keys?|[a-z](?:token|tokens)$)/
+
+const walk = (value: Schema.Json, secret: boolean): Schema.Json => {
+  if (typeof value === "string") return secret ? mask : value
+  if (typeof value !== "object" || value === null) return value
+  if (Array.isArray(value)) return value.map((item) => walk(item, secret))
+  return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, walk(item, secret || isSecret(key))]))
+}
