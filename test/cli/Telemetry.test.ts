@@ -235,7 +235,7 @@ describe("the variables", () => {
       }))
   }
 
-  it.effect("switch it off", () =>
+  it.live("switch it off", () =>
     Effect.gen(function*() {
       const endpoint = { OTEL_EXPORTER_OTLP_ENDPOINT: "http://127.0.0.1:9" }
       for (
