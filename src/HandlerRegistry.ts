@@ -24,7 +24,7 @@ export interface Entry {
   readonly task: Task.Any
   /** Whether the task declares events of its own. */
   readonly declaresEvents: boolean
-  /** From the column `payload`. Unknown fields are ignored. */
+  /** From the column `payload`. Unknown fields are ignored; the error names everything that does not fit. */
   readonly decodePayload: (json: Schema.Json) => Effect.Effect<unknown, Schema.SchemaError>
   /** To the column `result`. */
   readonly encodeSuccess: (value: unknown) => Effect.Effect<Schema.Json, Schema.SchemaError>
@@ -89,7 +89,7 @@ export const layer = <T extends Task.Any>(
 // the layer's signature requires what the codecs and handlers of the group need
 const makeEntry = (task: Task.Any, context: Context.Context<any>): Entry => {
   const provide = <A>(effect: Effect.Effect<A, Schema.SchemaError, any>) => Effect.provideContext(effect, context)
-  const decodePayload = Schema.decodeUnknownEffect(Task.payloadCodec(task))
+  const decodePayload = Schema.decodeUnknownEffect(Task.payloadCodec(task), { errors: "all" })
   const encodeSuccess = Schema.encodeUnknownEffect(Schema.toCodecJson(task.successSchema))
   const encodeError = Schema.encodeUnknownEffect(Schema.toCodecJson(task.errorSchema))
   const encodeEvent = Schema.encodeUnknownEffect(

@@ -97,17 +97,6 @@ const maxValueBytes = 64 * 1024
 const maxId = 2n ** 63n - 1n
 
 /**
- * The columns of the filter that the table does not have.
- *
- * @category getters
- * @since 0.1.0
- */
-export const absentColumns = (columns: OptionalColumns, filter: Filter): ReadonlyArray<string> => [
-  ...(filter.tag !== undefined && !columns.tag ? ["tag"] : []),
-  ...(filter.userId !== undefined && !columns.userId ? ["user_id"] : [])
-]
-
-/**
  * The newest tasks that match, below `before`. Pass `next` as `before` for what follows; null at the end.
  *
  * A task whose id is `q` comes first on the first page, however old it is.
@@ -121,13 +110,13 @@ export const page = Effect.fnUntraced(function*(
   before: bigint | undefined,
   limit: number
 ) {
-  const wanted = before === undefined ? idIn(filter.q) : undefined
-  const [exact] = wanted === undefined
+  const wanted = filter.ids === undefined ? idIn(filter.q) : undefined
+  const [exact] = wanted === undefined || before !== undefined
     ? []
     : yield* walk(tables, { ...filter, q: undefined, ids: [wanted] }, everything, maxId, 1, undefined)
   const rest = exact === undefined ? limit : limit - 1
   const source = yield* sourceOf(tables, filter)
-  const walked = yield* walk(tables, filter, source, before ?? maxId, rest + 1, exact?.id)
+  const walked = yield* walk(tables, filter, source, before ?? maxId, rest + 1, wanted)
   const matching = walked.filter(({ matches }) => matches)
   const following = matching[rest]
   const rows: ReadonlyArray<Row> = [...(exact === undefined ? [] : [exact]), ...matching.slice(0, rest)]
@@ -166,23 +155,28 @@ export const depth = (tables: Tables) =>
   })
 
 interface Source {
-  readonly where: string
+  readonly where: (add: Add) => string
+  /** Only what comes before the task `$n`, in words that its index begins with. */
+  readonly below: (bound: string) => string
   readonly order: (direction: "asc" | "desc") => string
   /** How many there are of this status, type and queue. */
   readonly exactly?: Count
 }
 
+const belowId = (bound: string) => `t.id < ${bound}`
+
 const byId = (direction: "asc" | "desc") => `t.id ${direction}`
 
 // reads the primary key
-const everything: Source = { where: "true", order: byId }
+const everything: Source = { where: () => "true", below: belowId, order: byId }
 
 // reads tasks_locked_idx
-const held: Source = { where: "t.locked_by is not null", order: byId }
+const held: Source = { where: () => "t.locked_by is not null", below: belowId, order: byId }
 
 // reads tasks_ended_idx: to another index the status is no constant here, hence an order it does not have
 const ended = (status: "failed" | "cancelled"): Source => ({
-  where: `t.status in ('failed', 'cancelled') and t.status >= '${status}' and t.status <= '${status}'`,
+  where: () => `t.status in ('failed', 'cancelled') and t.status >= '${status}'`,
+  below: (bound) => `(t.status, t.id) < ('${status}', ${bound})`,
   order: (direction) => `t.status ${direction}, t.id ${direction}`
 })
 
@@ -191,21 +185,24 @@ const sourceOf = Effect.fnUntraced(function*({ indexes, run }: Tables, { ids, qu
   if (status === "processing" && indexes.locked) return held
   if ((status === "failed" || status === "cancelled") && indexes.ended) return ended(status)
   if (status !== "queued" || !indexes.claim) return everything
+  const where = (add: Add) =>
+    ["t.status = 'queued'", ...equal("type", type, add), ...equal("queue", queue, add)].join(" and ")
   const { add, parameters } = makeParameters()
-  const where = [
-    "t.status = 'queued'",
-    ...(type === undefined ? [] : [`t.type = ${add(PgTypes.text(type))}`]),
-    ...(queue === undefined ? [] : [`t.queue = ${add(PgTypes.text(queue))}`])
-  ].join(" and ")
+  const condition = where(add)
   const [row] = yield* run<{ readonly count: number }>(
-    (s) => `select count(*)::int as count from (select from ${s}.tasks t where ${where} limit ${cap + 1}) t`,
+    (s) => `select count(*)::int as count from (select from ${s}.tasks t where ${condition} limit ${cap + 1}) t`,
     parameters
   )
   const exactly = { count: Math.min(row!.count, cap), capped: row!.count > cap }
   // A few are all read and sorted. Of many, the newest are found on the way down from the newest task.
   return exactly.capped
     ? { ...everything, exactly }
-    : { where: "t.status = 'queued'", order: (direction: "asc" | "desc") => `t.id + 0 ${direction}`, exactly }
+    : {
+      where,
+      below: belowId,
+      order: (direction: "asc" | "desc") => `t.id + 0 ${direction}`,
+      exactly
+    }
 })
 
 const isPlain = ({ ids, q, tag, userId }: Filter) =>
@@ -285,8 +282,8 @@ const looking = (
 ) => {
   const order = source.order(direction)
   const where = [
-    source.where,
-    `t.id < ${add(PgTypes.int8(bound < maxId ? bound : maxId))}`,
+    source.where(add),
+    source.below(add(PgTypes.int8(bound < maxId ? bound : maxId))),
     ...(filter.ids === undefined ? [] : [`t.id = any(${add(Parameters.int8(filter.ids.filter(isId)))}::bigint[])`]),
     ...(except === undefined ? [] : [`t.id <> ${add(PgTypes.int8(except))}`])
   ].join(" and ")
