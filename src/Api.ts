@@ -13,7 +13,17 @@
  * }).pipe(Effect.provide(FetchHttpClient.layer))
  * ```
  *
- * Errors are problem details (RFC 9457).
+ * Errors are problem details (RFC 9457). Every change must have `content-type: application/json`, also one without a body, of
+ * which the client does not say it by itself; a token goes the same way:
+ *
+ * ```ts
+ * HttpApiClient.make(Api, {
+ *   baseUrl,
+ *   transformClient: HttpClient.mapRequest(
+ *     HttpClientRequest.setHeaders({ "content-type": "application/json", authorization: `Bearer ${token}` })
+ *   )
+ * })
+ * ```
  *
  * @since 0.1.0
  */

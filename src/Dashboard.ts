@@ -34,6 +34,7 @@ import type * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import type * as SqlClient from "effect/sql/SqlClient"
+import type * as SqlError from "effect/sql/SqlError"
 import * as Http from "./config/Http.ts"
 import * as Mount from "./server/Mount.ts"
 import * as Streams from "./server/Streams.ts"
@@ -80,7 +81,7 @@ export class DashboardError extends Schema.TaggedError<DashboardError>("spindle/
  */
 export const layer = (options: Options = {}): Layer.Layer<
   never,
-  DashboardError,
+  DashboardError | SqlError.SqlError,
   | HttpRouter.HttpRouter
   | TaskQueue
   | SqlClient.SqlClient
@@ -91,8 +92,8 @@ export const layer = (options: Options = {}): Layer.Layer<
 > =>
   HttpRouter.use(Effect.fnUntraced(function*(router) {
     const settings = yield* Effect.fromResult(resolve(options))
-    const app = yield* Mount.make(settings)
-    yield* (settings.prefix === "" ? router : router.prefixed(settings.prefix)).add("*", "/*", app)
+    const { handle } = yield* Mount.make(settings)
+    yield* (settings.prefix === "" ? router : router.prefixed(settings.prefix)).add("*", "/*", handle)
   }))
 
 /**

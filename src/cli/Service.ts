@@ -17,6 +17,7 @@ import * as Option from "effect/Option"
 import * as Predicate from "effect/Predicate"
 import type * as Scope from "effect/Scope"
 import type * as SqlClient from "effect/sql/SqlClient"
+import type * as SqlError from "effect/sql/SqlError"
 import * as Database from "../config/Database.ts"
 import * as Http from "../config/Http.ts"
 import * as Db from "../Db.ts"
@@ -66,7 +67,11 @@ export const run = Effect.fnUntraced(function*(tasks: Option.Option<string>) {
 interface Dashboard {
   readonly url: string
   /** Requires what it shows, and stops before that does. */
-  readonly mount: Effect.Effect<void, never, SqlClient.SqlClient | Worker.Worker | HandlerRegistry | Scope.Scope>
+  readonly mount: Effect.Effect<
+    void,
+    SqlError.SqlError,
+    SqlClient.SqlClient | Worker.Worker | HandlerRegistry | Scope.Scope
+  >
 }
 
 // Loaded only where it is wanted. What answers requests is loaded when the worker runs, which it does not keep waiting.

@@ -16,11 +16,15 @@ import * as Layer from "effect/Layer"
 import type * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
 import { Api } from "../Api.ts"
+import { Browse } from "../storage/Browse.ts"
 import * as Access from "./Access.ts"
+import * as OverviewGroup from "./OverviewGroup.ts"
 import * as Page from "./Page.ts"
+import * as ProbesGroup from "./ProbesGroup.ts"
 import * as Session from "./Session.ts"
 import * as SessionsGroup from "./SessionsGroup.ts"
 import * as Streams from "./Streams.ts"
+import * as TasksGroup from "./TasksGroup.ts"
 
 /**
  * @category models
@@ -38,11 +42,16 @@ export interface Options {
  * @category models
  * @since 0.1.0
  */
-export type App = Effect.Effect<
-  HttpServerResponse.HttpServerResponse,
-  never,
-  HttpServerRequest.HttpServerRequest | Scope.Scope
->
+export interface App {
+  /** Answers a request. */
+  readonly handle: Effect.Effect<
+    HttpServerResponse.HttpServerResponse,
+    never,
+    HttpServerRequest.HttpServerRequest | Scope.Scope
+  >
+  /** Opened when the server stops, at the latest when the scope of the application closes: its streams end. */
+  readonly closing: Latch.Latch
+}
 
 const openapiPath = "/openapi.json"
 
@@ -57,7 +66,11 @@ export const make = Effect.fnUntraced(function*(options: Options) {
   const page = yield* Page.make(options.prefix)
   const api = HttpApiBuilder.layer(Api, { openapiPath }).pipe(
     Layer.provide(groups),
-    Layer.provide([Layer.succeed(Session.Session, session), HttpApiMiddleware.layerProblemDetails()])
+    Layer.provide([
+      Browse.layer,
+      Layer.succeed(Session.Session, session),
+      HttpApiMiddleware.layerProblemDetails({ includeDetails: true })
+    ])
   )
   const context = yield* Layer.merge(api, Page.layer(page)).pipe(
     Layer.provideMerge(HttpRouter.layer),
@@ -68,7 +81,7 @@ export const make = Effect.fnUntraced(function*(options: Options) {
   const closing = yield* Effect.acquireRelease(Latch.make(), (latch) => latch.open)
   const before = yield* Streams.Closing
   yield* Effect.forkScoped(Effect.andThen(before.await, closing.open))
-  const app = Access.guard(Context.get(context, HttpRouter.HttpRouter).asHttpEffect(), {
+  const handle = Access.guard(Context.get(context, HttpRouter.HttpRouter).asHttpEffect(), {
     session,
     closing,
     allowedHosts: options.allowedHosts,
@@ -76,10 +89,10 @@ export const make = Effect.fnUntraced(function*(options: Options) {
     isPublic: page.isPublic,
     methodsOf: yield* methodsOf
   })
-  return yield* Effect.succeed(app as App)
+  return { handle, closing } satisfies App
 })
 
-const groups = Layer.mergeAll(SessionsGroup.layer)
+const groups = Layer.mergeAll(SessionsGroup.layer, OverviewGroup.layer, TasksGroup.layer, ProbesGroup.layer)
 
 const methodsOf = Effect.sync(() => {
   const paths = FindMyWay.make<void>()
@@ -88,7 +101,7 @@ const methodsOf = Effect.sync(() => {
     for (const { method, path } of Object.values(group.endpoints)) paths.on(method, path, undefined)
   }
   return (path: string) => [
-    ...paths.has("GET", path) ? ["GET", "HEAD"] : [],
-    ...paths.has("POST", path) ? ["POST"] : []
+    ...paths.find("GET", path) === undefined ? [] : ["GET", "HEAD"],
+    ...paths.find("POST", path) === undefined ? [] : ["POST"]
   ]
 })

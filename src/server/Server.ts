@@ -44,7 +44,7 @@ export interface Server {
   readonly url: string
   /** What an application may need of the platform. */
   readonly services: typeof NodeHttpServer.layerHttpServices
-  /** Answers by an application until the scope closes; then streams end, and soon all connections. */
+  /** Answers by an application until the scope closes: then its streams end, and within half a second all connections. */
   readonly mount: (app: Mount.App) => Effect.Effect<void, never, Scope.Scope>
 }
 
@@ -83,7 +83,7 @@ export const listen = Effect.fnUntraced(function*(options: Config.Http): Effect.
   const server = yield* NodeHttpServer.make(() => node, {
     host: options.host,
     port: options.port,
-    gracefulShutdownTimeout: closeWithin
+    disablePreemptiveShutdown: true
   }).pipe(Effect.mapError((error) => toServerError(error, options)))
   const close = Effect.callback<void>((resume) => {
     node.close(() => resume(Effect.void))
@@ -99,17 +99,17 @@ export const listen = Effect.fnUntraced(function*(options: Config.Http): Effect.
   return {
     services: NodeHttpServer.layerHttpServices,
     url: `http://${family === "IPv6" ? `[${address}]` : address}:${port}/`,
-    mount: (mounted) =>
-      Effect.asVoid(Effect.acquireRelease(
+    mount: ({ closing, handle }) =>
+      Effect.acquireRelease(
         Effect.sync(() => {
-          app = mounted
+          app = handle
         }),
-        () => close
-      ))
+        () => Effect.andThen(closing.open, close)
+      )
   }
 })
 
-const starting = (options: Config.Http): Mount.App =>
+const starting = (options: Config.Http): Mount.App["handle"] =>
   Access.guard(
     Effect.map(HttpServerRequest.HttpServerRequest, ({ url }) =>
       url === "/livez"

@@ -111,7 +111,8 @@ const columnsOf = (cursors: ReadonlyArray<Cursor>) => [
   Parameters.int4(cursors.map(({ position }) => position.seq))
 ]
 
-// One snapshot: a task that is over comes with its closing event, as both were written by one statement.
+// One snapshot: a task that is over comes with its closing event, as both were written by one statement. The stored size
+// spares what has no place in the page from being unpacked; the size of the text is the bound.
 const pages = (s: string) => `
 select f.place, t.type as task_type, t.status, t.epoch as task_epoch, ${over} as over,
        e.epoch, e.seq, e.type, e.data, e.created_at, e.found,
@@ -128,16 +129,20 @@ select f.place, t.type as task_type, t.status, t.epoch as task_epoch, ${over} as
         limit 1
        ) last on true
   left join lateral (
-       select epoch, seq, type, data, created_at, count(*) over () as found,
-              sum(octet_length(data::text)) over (order by epoch, seq rows unbounded preceding exclude current row) as bytes
+       select *, sum(octet_length(data::text)) over (order by epoch, seq rows unbounded preceding) as bytes
          from (
-              select epoch, seq, type, data, created_at
-                from ${s}.task_events
-               where task_id = t.id and (epoch, seq) > (f.epoch, f.seq)
-               order by epoch, seq
-               limit $4
-              ) next
-       ) e on coalesce(e.bytes, 0) < $5
+              select *, count(*) over () as found,
+                     sum(pg_column_size(data)) over (order by epoch, seq rows unbounded preceding) as stored
+                from (
+                     select epoch, seq, type, data, created_at
+                       from ${s}.task_events
+                      where task_id = t.id and (epoch, seq) > (f.epoch, f.seq)
+                      order by epoch, seq
+                      limit $4
+                     ) next
+              ) near
+        where stored - pg_column_size(data) < $5
+       ) e on e.bytes - octet_length(e.data::text) < $5
  order by f.place, e.epoch, e.seq`
 
 const moved = (s: string) => `

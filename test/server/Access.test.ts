@@ -52,14 +52,15 @@ const serve = Effect.fnUntraced(function*(options: {
     Layer.build
   )
   const closing = yield* Latch.make()
-  yield* server.mount(Access.guard(Context.get(context, HttpRouter.HttpRouter).asHttpEffect(), {
+  const handle = Access.guard(Context.get(context, HttpRouter.HttpRouter).asHttpEffect(), {
     ...settings,
     session,
     closing,
     loginPage: Effect.succeedSome(HttpServerResponse.html("<p>the login page</p>")),
     isPublic: (path) => Effect.succeed(path === "/login.css"),
     methodsOf: (path) => path === "/thing" ? ["GET", "HEAD", "POST"] : path === "/livez" ? ["GET", "HEAD"] : []
-  }))
+  })
+  yield* server.mount({ handle, closing })
   return {
     url: server.url,
     port: new URL(server.url).port,

@@ -47,6 +47,7 @@ const serve = Effect.fnUntraced(function*(options: {
     prefix: options.prefix ?? ""
   }
   const server = yield* Server.listen({ ...settings, host: "127.0.0.1", port: 0 })
+  const closing = yield* Latch.make()
   const page = yield* Effect.provideService(Page.make(settings.prefix), Page.Directory, directory)
   const context = yield* Page.layer(page).pipe(
     Layer.provideMerge(HttpRouter.layer),
@@ -54,14 +55,15 @@ const serve = Effect.fnUntraced(function*(options: {
     Layer.fresh,
     Layer.build
   )
-  yield* server.mount(Access.guard(Context.get(context, HttpRouter.HttpRouter).asHttpEffect(), {
+  const handle = Access.guard(Context.get(context, HttpRouter.HttpRouter).asHttpEffect(), {
     session: Session.make(settings),
-    closing: Latch.makeUnsafe(),
+    closing,
     allowedHosts: [],
     loginPage: page.login,
     isPublic: page.isPublic,
     methodsOf: () => []
-  }))
+  })
+  yield* server.mount({ handle, closing })
   return {
     url: server.url,
     get: (path: string, headers?: Raw.Request["headers"]) => Raw.send(server.url, { path, headers })

@@ -40,7 +40,9 @@ export const runIn = Effect.fnUntraced(function*(
       colors: false,
       serve: () => Effect.void
     }),
-    Effect.provide(ConfigProvider.layer(ConfigProvider.fromEnvRecord({ WORKER_LOG_LEVEL: "none", ...env }))),
+    Effect.provide(
+      ConfigProvider.layer(ConfigProvider.fromEnvRecord({ WORKER_LOG_LEVEL: "none", WORKER_HTTP_PORT: "0", ...env }))
+    ),
     Effect.exit
   )
   const report = Exit.isSuccess(exit) ? { exitCode: 0, message: "" } : Failure.report(exit.cause)
@@ -72,7 +74,13 @@ export const spawn = Effect.fnUntraced(function*(
     Effect.sync(() =>
       ChildProcess.spawn(process.execPath, [bin, ...args], {
         cwd: options?.cwd,
-        env: { PATH: process.env.PATH, HOME: process.env.HOME, WORKER_LOG_FORMAT: "logfmt", ...env },
+        env: {
+          PATH: process.env.PATH,
+          HOME: process.env.HOME,
+          WORKER_LOG_FORMAT: "logfmt",
+          WORKER_HTTP_PORT: "0",
+          ...env
+        },
         stdio: ["ignore", "pipe", "pipe"]
       })
     ),

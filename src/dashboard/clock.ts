@@ -1,0 +1,33 @@
+/** The server's time on the reader's clock, and one ticker for everything that counts. */
+import type * as DateTime from "effect/DateTime"
+
+let offset = 0
+
+/** What the server's clock says now, as told by an answer that has just come. */
+export const synchronize = (serverNow: number) => {
+  const measured = serverNow - Date.now()
+  // An answer that took its time says less than the one before.
+  if (Math.abs(measured - offset) > 250) offset = measured
+}
+
+/** The server's time, in milliseconds. */
+export const now = () => Date.now() + offset
+
+export const millis = (at: DateTime.DateTime): number => at.epochMilliseconds
+
+const tickers = new Set<() => void>()
+let timer: ReturnType<typeof setInterval> | undefined
+
+/** Calls it ten times a second while the page is seen. */
+export const onTick = (tick: () => void): () => void => {
+  tickers.add(tick)
+  timer ??= setInterval(() => {
+    if (document.visibilityState === "visible") { for (const each of tickers) each() }
+  }, 100)
+  return () => {
+    tickers.delete(tick)
+    if (tickers.size > 0) return
+    clearInterval(timer)
+    timer = undefined
+  }
+}

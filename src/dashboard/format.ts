@@ -1,0 +1,56 @@
+/** Times, spans and counts as they are read. */
+
+const two = (value: number) => String(value).padStart(2, "0")
+
+/** A span of time in its two largest units: `0 ms`, `41 ms`, `1.2 s`, `3 m 05 s`, `2 h 10 m`, `4 d 03 h`. */
+export const duration = (millis: number): string => {
+  const ms = Math.max(0, millis)
+  if (ms < 1) return ms > 0 ? "<1 ms" : "0 ms"
+  if (ms < 999.5) return `${Math.round(ms)} ms`
+  if (ms < 9_950) return `${(ms / 1000).toFixed(1)} s`
+  const seconds = Math.round(ms / 1000)
+  if (seconds < 60) return `${seconds} s`
+  const minutes = Math.floor(seconds / 60)
+  if (minutes < 60) return `${minutes} m ${two(seconds % 60)} s`
+  const hours = Math.floor(minutes / 60)
+  if (hours < 24) return `${hours} h ${two(minutes % 60)} m`
+  return `${Math.floor(hours / 24)} d ${two(hours % 24)} h`
+}
+
+/** A span that is still growing: tenths of a second for the first minute. */
+export const elapsed = (millis: number): string => {
+  const ms = Math.max(0, millis)
+  return ms < 60_000 ? `${(Math.floor(ms / 100) / 10).toFixed(1)} s` : duration(Math.floor(ms / 1000) * 1000)
+}
+
+/** How long ago, to the second. */
+export const ago = (millis: number): string => {
+  if (millis < -1000) return `in ${duration(Math.ceil(-millis / 1000) * 1000)}`
+  if (millis < 1000) return "just now"
+  const whole = Math.floor(millis / 1000) * 1000
+  return `${whole < 10_000 ? `${whole / 1000} s` : duration(whole)} ago`
+}
+
+/** In the reader's own zone: `2026-11-21 14:03:09`. */
+export const time = (at: Date): string =>
+  `${at.getFullYear()}-${two(at.getMonth() + 1)}-${two(at.getDate())} ${clock(at)}`
+
+/** `14:03:09` */
+export const clock = (at: Date): string => `${two(at.getHours())}:${two(at.getMinutes())}:${two(at.getSeconds())}`
+
+/** `12,345`; with `+` where counting stopped there. */
+export const count = (count: number, capped = false): string =>
+  count.toLocaleString("en-US") + (capped ? "+" : "")
+
+/** `1 task`, `12,345 tasks`. */
+export const plural = (count: number, one: string, many = `${one}s`): string =>
+  `${count.toLocaleString("en-US")} ${count === 1 ? one : many}`
+
+/** `0.4`, `12`, `1,204`: a rate with two digits that matter. */
+export const rate = (value: number): string =>
+  value === 0 ? "0" : value < 10 ? value.toFixed(1) : Math.round(value).toLocaleString("en-US")
+
+export const bytes = (length: number): string =>
+  length < 1024 ? `${length} B` : length < 1024 * 1024 ? `${(length / 1024).toFixed(1)} kB` : `${
+    (length / 1024 / 1024).toFixed(1)
+  } MB`

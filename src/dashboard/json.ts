@@ -1,0 +1,66 @@
+/** JSON values as they are looked at. */
+
+export type Json = null | boolean | number | string | ReadonlyArray<Json> | { readonly [key: string]: Json }
+export type JsonObject = { readonly [key: string]: Json }
+
+export const isObject = (value: unknown): value is JsonObject =>
+  typeof value === "object" && value !== null && !Array.isArray(value)
+
+export const isContainer = (value: Json): value is JsonObject | ReadonlyArray<Json> =>
+  typeof value === "object" && value !== null
+
+/** What the server shows instead of a value that looks secret. */
+export const mask = "••••••"
+
+export const isMasked = (value: unknown): boolean => value === mask
+
+/** The members of an array or object, in their order. */
+export const entries = (value: JsonObject | ReadonlyArray<Json>): ReadonlyArray<readonly [string, Json]> =>
+  Array.isArray(value) ? value.map((item, index) => [String(index), item] as const) : Object.entries(value)
+
+/** A closed node in a few words: `[ 3 items ]`, `{ name, age, … }`. */
+export const summary = (value: JsonObject | ReadonlyArray<Json>): string => {
+  if (Array.isArray(value)) return value.length === 0 ? "[ ]" : `[ ${value.length} item${value.length === 1 ? "" : "s"} ]`
+  const names = Object.keys(value)
+  if (names.length === 0) return "{ }"
+  const shown = names.slice(0, 4).map((name) => name.length > 24 ? `${name.slice(0, 23)}…` : name)
+  return `{ ${shown.join(", ")}${names.length > 4 ? ", …" : ""} }`
+}
+
+/** Whether it is an integer so large that JavaScript, on either side, may have rounded it. */
+export const isRounded = (value: number): boolean => Number.isInteger(value) && !Number.isSafeInteger(value)
+
+export type Parsed = { readonly ok: true; readonly value: Json } | { readonly ok: false; readonly message: string }
+
+/** Reads what somebody typed. An integer that would change on its way is refused rather than rounded. */
+export const parse = (text: string): Parsed => {
+  let rounded: string | undefined
+  try {
+    const value = JSON.parse(text, (_, value: unknown) => {
+      if (typeof value === "number" && isRounded(value)) rounded ??= String(value)
+      return value
+    }) as Json
+    return rounded === undefined ? { ok: true, value } : {
+      ok: false,
+      message: `The integer ${rounded} is too large to be sent exactly as a number: write it as a string.`
+    }
+  } catch (error) {
+    return { ok: false, message: error instanceof Error ? error.message : "This is not JSON." }
+  }
+}
+
+export const pretty = (value: Json): string => JSON.stringify(value, undefined, 2)
+
+/** Whether anything in it is masked. */
+export const hasMasked = (value: Json): boolean =>
+  isMasked(value) || (isContainer(value) && entries(value).some(([, member]) => hasMasked(member)))
+
+/** The value with an empty text where it was masked. */
+export const unmasked = (value: Json): Json =>
+  isMasked(value)
+    ? ""
+    : Array.isArray(value)
+    ? value.map(unmasked)
+    : isObject(value)
+    ? Object.fromEntries(Object.entries(value).map(([key, member]) => [key, unmasked(member)]))
+    : value

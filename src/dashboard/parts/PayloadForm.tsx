@@ -1,0 +1,270 @@
+import { useId, useState } from "preact/hooks"
+import * as Form from "../form.ts"
+import * as Json from "../json.ts"
+
+interface Props<F extends Form.Field = Form.Field> {
+  readonly field: F
+  readonly value: Json.Json | undefined
+  readonly change: (value: Json.Json | undefined) => void
+}
+
+type Of<Kind extends Form.Field["kind"]> = Props<Extract<Form.Field, { readonly kind: Kind }>>
+
+/** A field by its kind. The value is what is sent: undefined is left out. */
+export const Field = (props: Props & { readonly id?: string }) => {
+  const { field } = props
+  switch (field.kind) {
+    case "text":
+      return <TextField {...props} field={field} />
+    case "number":
+      return <NumberField {...props} field={field} />
+    case "boolean":
+      return <BooleanField {...props} field={field} />
+    case "choice":
+      return <ChoiceField {...props} field={field} />
+    case "list":
+      return <ListField {...props} field={field} />
+    case "object":
+      return <ObjectField {...props} field={field} />
+    case "union":
+      return <UnionField {...props} field={field} />
+    case "raw":
+      return <JsonField {...props} />
+  }
+}
+
+type Named = { readonly id?: string }
+
+const TextField = ({ change, field, id, value }: Of<"text"> & Named) => {
+  const given = typeof value === "string" ? value : ""
+  return field.long && !field.secret
+    ? (
+      <textarea
+        id={id}
+        class="grow"
+        rows={Math.min(10, Math.max(1, given.split("\n").length, Math.ceil(given.length / 90)))}
+        value={given}
+        onInput={(event) => change(event.currentTarget.value)}
+      />
+    )
+    : (
+      <input
+        id={id}
+        {...field.secret ? { type: "password" as const } : { type: "text" as const }}
+        autocomplete="off"
+        value={given}
+        onInput={(event) => change(event.currentTarget.value)}
+      />
+    )
+}
+
+const NumberField = ({ change, field, id, value }: Of<"number"> & Named) => {
+  const [text, setText] = useState(value === undefined ? "" : String(value))
+  const problem = numberProblem(text, field.integer)
+  return (
+    <>
+      <input
+        id={id}
+        type="text"
+        inputMode={field.integer ? "numeric" : "decimal"}
+        autocomplete="off"
+        aria-invalid={problem !== undefined}
+        value={text}
+        onInput={({ currentTarget }) => {
+          setText(currentTarget.value)
+          const typed = currentTarget.value.trim()
+          // What is no number is sent as it is, and the server says what it wants.
+          change(typed === "" ? undefined : numberProblem(typed, field.integer) === undefined ? Number(typed) : typed)
+        }}
+      />
+      {problem !== undefined && <p class="problem">{problem}</p>}
+    </>
+  )
+}
+
+const numberProblem = (text: string, integer: boolean): string | undefined => {
+  if (text.trim() === "") return undefined
+  const value = Number(text)
+  if (!Number.isFinite(value)) return "This is not a number."
+  if (integer && !Number.isInteger(value)) return "This is not an integer."
+  return Json.isRounded(value) ? "This is too large to be sent exactly." : undefined
+}
+
+const BooleanField = ({ change, id, value }: Of<"boolean"> & Named) => (
+  <input id={id} type="checkbox" checked={value === true} onChange={(event) => change(event.currentTarget.checked)} />
+)
+
+const ChoiceField = ({ change, field: { options }, id, value }: Of<"choice"> & Named) => (
+  <select
+    id={id}
+    disabled={options.length === 1}
+    value={String(Math.max(0, options.findIndex((option) => JSON.stringify(option) === JSON.stringify(value))))}
+    onChange={(event) => change(options[Number(event.currentTarget.value)])}
+  >
+    {options.map((option, index) => (
+      <option key={index} value={String(index)}>{typeof option === "string" ? option : JSON.stringify(option)}</option>
+    ))}
+  </select>
+)
+
+const ListField = ({ change, field: { item }, value }: Of<"list">) => {
+  const items = Array.isArray(value) ? value as ReadonlyArray<Json.Json> : []
+  // What an item is called stays with it when another one goes.
+  const [keys, setKeys] = useState(() => items.map((_, index) => index))
+  const [next, setNext] = useState(items.length)
+  return (
+    <div class="list-field">
+      {items.map((each, index) => (
+        <div key={keys[index] ?? index} class="item">
+          <div>
+            <Field
+              field={item}
+              value={each}
+              change={(changed) => change(items.map((before, at) => at === index ? changed ?? null : before))}
+            />
+          </div>
+          <button
+            type="button"
+            class="plain"
+            aria-label={`Remove item ${index + 1}`}
+            onClick={() => {
+              setKeys(keys.filter((_, at) => at !== index))
+              change(items.filter((_, at) => at !== index))
+            }}
+          >
+            ×
+          </button>
+        </div>
+      ))}
+      <button
+        type="button"
+        class="small"
+        onClick={() => {
+          setKeys([...keys, next])
+          setNext(next + 1)
+          change([...items, Form.initial(item) ?? null])
+        }}
+      >
+        Add
+      </button>
+    </div>
+  )
+}
+
+const ObjectField = ({ change, field: { properties }, value }: Of<"object">) => {
+  const object = Json.isObject(value) ? value : {}
+  const set = (name: string, member: Json.Json | undefined) => {
+    const { [name]: _, ...others } = object
+    change(member === undefined ? others : { ...object, [name]: member })
+  }
+  return (
+    <div class="object-field">
+      {properties.length === 0 && <p class="muted">It has no fields.</p>}
+      {properties.map((property) => (
+        <Property key={property.name} property={property} value={object[property.name]} change={(value) => set(property.name, value)} />
+      ))}
+    </div>
+  )
+}
+
+const Property = (
+  { change, property: { field, name, required }, value }: {
+    readonly property: Form.Property
+    readonly value: Json.Json | undefined
+    readonly change: (value: Json.Json | undefined) => void
+  }
+) => {
+  const id = useId()
+  const [given, setGiven] = useState(required || value !== undefined)
+  const nested = field.kind === "object" || field.kind === "list" || field.kind === "union"
+  const hint = field.kind === "text" || field.kind === "number" ? field.hint : undefined
+  const label = (
+    <>
+      <span class="name">{field.title ?? name}</span>
+      {field.title !== undefined && field.title !== name && <code class="muted">{name}</code>}
+    </>
+  )
+  return (
+    <div class={`property ${nested ? "nested" : ""}`} role={nested ? "group" : undefined} aria-label={nested ? name : undefined}>
+      <div class="label">
+        {nested ? <span>{label}</span> : <label for={id}>{label}</label>}
+        {hint !== undefined && <span class="muted hint">{hint}</span>}
+        {!required && (
+          <label class="optional">
+            <input
+              type="checkbox"
+              checked={given}
+              onChange={({ currentTarget: { checked } }) => {
+                setGiven(checked)
+                change(checked ? Form.initial(field) : undefined)
+              }}
+            />
+            <span class="muted">{given ? "given" : "left out"}</span>
+          </label>
+        )}
+      </div>
+      {given && <Field id={id} field={field} value={value} change={change} />}
+      {field.description !== undefined && <p class="muted">{field.description}</p>}
+    </div>
+  )
+}
+
+const UnionField = ({ change, field: { options }, value }: Of<"union">) => {
+  const [chosen, setChosen] = useState(() => Math.max(0, options.findIndex(({ field }) => Form.fits(field, value))))
+  const option = options[chosen]
+  return (
+    <div class="union-field">
+      <div class="segments" role="group" aria-label="Alternatives">
+        {options.map(({ field, label }, index) => (
+          <button
+            key={index}
+            type="button"
+            aria-pressed={index === chosen}
+            onClick={() => {
+              setChosen(index)
+              change(Form.initial(field))
+            }}
+          >
+            {label}
+          </button>
+        ))}
+      </div>
+      {option !== undefined && <Field key={chosen} field={option.field} value={value} change={change} />}
+    </div>
+  )
+}
+
+/** JSON as text; what is not JSON is not sent. */
+export const JsonField = (
+  { change, id, rows = 4, value, wrong }: Omit<Props, "field"> & Named & {
+    readonly rows?: number
+    readonly wrong?: (problem: string | undefined) => void
+  }
+) => {
+  const [text, setText] = useState(value === undefined ? "" : Json.pretty(value))
+  const [problem, setProblem] = useState<string>()
+  return (
+    <>
+      <textarea
+        id={id}
+        class="code"
+        rows={Math.max(rows, Math.min(24, text.split("\n").length))}
+        spellcheck={false}
+        autocapitalize="off"
+        aria-invalid={problem !== undefined}
+        value={text}
+        onInput={({ currentTarget }) => {
+          setText(currentTarget.value)
+          const parsed = currentTarget.value.trim() === ""
+            ? { ok: true as const, value: undefined }
+            : Json.parse(currentTarget.value)
+          const problem = parsed.ok ? undefined : parsed.message
+          setProblem(problem)
+          wrong?.(problem)
+          if (parsed.ok) change(parsed.value)
+        }}
+      />
+      {problem !== undefined && <p class="problem" role="status">{problem}</p>}
+    </>
+  )
+}

@@ -1,0 +1,30 @@
+import * as Store from "../store.ts"
+
+interface Toast {
+  readonly key: number
+  readonly text: string
+  readonly kind: "good" | "bad" | "plain"
+}
+
+const toasts = Store.make<ReadonlyArray<Toast>>([])
+let next = 0
+
+const drop = (key: number) => toasts.set(toasts.get().filter((toast) => toast.key !== key))
+
+/** Tells what happened, for some seconds. */
+export const say = (text: string, kind: Toast["kind"] = "plain") => {
+  const key = next++
+  toasts.set([...toasts.get().slice(-3), { key, text, kind }])
+  setTimeout(() => drop(key), kind === "bad" ? 12_000 : 6_000)
+}
+
+export const Toasts = () => (
+  <div class="toasts" role="status">
+    {Store.useStore(toasts).map(({ key, kind, text }) => (
+      <div key={key} class={`toast ${kind}`}>
+        <span>{text}</span>
+        <button type="button" class="plain" aria-label="Dismiss" onClick={() => drop(key)}>×</button>
+      </div>
+    ))}
+  </div>
+)

@@ -1,0 +1,83 @@
+/** Lists of tasks as addresses, and how they are read. */
+import * as Effect from "effect/Effect"
+import type { Count, Filter, Status, TaskPage } from "../server/Views.ts"
+import type * as Task from "../Task.ts"
+import type { Client } from "./client.ts"
+
+const fields = ["type", "queue", "tag", "userId", "q"] as const
+const statuses: ReadonlyArray<string> = ["queued", "processing", "completed", "failed", "cancelled"] satisfies Array<Status>
+
+/** What an address asks for; unknown statuses are ignored. */
+export const filterOf = (query: URLSearchParams): Filter => {
+  const status = query.get("status") ?? ""
+  return {
+    ...(statuses.includes(status) ? { status: status as Status } : {}),
+    ...Object.fromEntries(fields.flatMap((field) => {
+      const value = query.get(field)?.trim() ?? ""
+      return value === "" ? [] : [[field, value]]
+    }))
+  }
+}
+
+/** A filter and a page of it as a name that is the same for the same. */
+export const addressOf = (filter: Filter, before: string | undefined): string =>
+  `tasks:${JSON.stringify([filter.status, ...fields.map((field) => filter[field]), before])}`
+
+/** A task's id; undefined for what is none. */
+export const idOf = (text: string): Task.TaskId | undefined =>
+  /^[1-9]\d{0,18}$/.test(text) ? BigInt(text) as Task.TaskId : undefined
+
+const cursor = (text: string | undefined) => {
+  const id = text === undefined ? undefined : idOf(text)
+  return id === undefined ? {} : { before: id }
+}
+
+export type Page = TaskPage
+
+/** How many empty pages are walked through before the reader is asked. */
+const patience = 20
+
+/** A page of tasks. Where the server has searched for a while and found none, the search goes on from there. */
+export const page = (
+  client: Client,
+  filter: Filter,
+  before: string | undefined,
+  limit: number
+): Effect.Effect<Page, unknown> =>
+  Effect.gen(function*() {
+    let found = yield* client.tasks.list({ query: { ...filter, ...cursor(before), limit } })
+    for (let turn = 0; turn < patience && found.tasks.length === 0 && found.next !== null; turn++) {
+      const further = yield* client.tasks.list({ query: { ...filter, before: found.next, limit } })
+      found = { ...further, total: found.total }
+    }
+    return found
+  })
+
+/** How many there are by status, and `all`. */
+export type Counts = Readonly<Record<Status | "all", Count>>
+
+export const countOf = (counts: Counts | undefined, status: Status | undefined): Count | undefined =>
+  counts?.[status ?? "all"]
+
+export const counts = (client: Client, others: Filter, statuses: ReadonlyArray<Status>): Effect.Effect<Counts, unknown> =>
+  Object.keys(others).length === 0
+    ? Effect.map(client.overview.get(), ({ depth }) => ({ ...depth, all: total(Object.values(depth)) }))
+    : Effect.map(
+      Effect.forEach(
+        statuses,
+        (status) =>
+          Effect.map(
+            client.tasks.list({ query: { ...others, status, limit: 1 } }),
+            ({ total }) => [status, total] as const
+          )
+      ),
+      (each) => ({
+        ...Object.fromEntries(each) as Record<Status, Count>,
+        all: total(each.map(([, count]) => count))
+      })
+    )
+
+const total = (counts: ReadonlyArray<Count>): Count => ({
+  count: counts.reduce((sum, { count }) => sum + count, 0),
+  capped: counts.some(({ capped }) => capped)
+})
