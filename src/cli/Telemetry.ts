@@ -12,6 +12,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as FetchHttpClient from "effect/http/FetchHttpClient"
 import * as HttpClient from "effect/http/HttpClient"
+import * as HttpMiddleware from "effect/http/HttpMiddleware"
 import * as Layer from "effect/Layer"
 import * as OtlpMetrics from "effect/observability/OtlpMetrics"
 import * as OtlpSerialization from "effect/observability/OtlpSerialization"
@@ -142,6 +143,7 @@ export const layer: Layer.Layer<never, Config.ConfigError> = Layer.unwrap(Effect
     attributes: others
   }
   return Layer.mergeAll(
+    HttpMiddleware.layerTracerDisabledForUrls(["/livez", "/readyz", "/metrics"]),
     traces === undefined ? Layer.empty : OtlpTracer.layer({
       ...traces,
       resource,

@@ -271,26 +271,43 @@ describe("the variables", () => {
 })
 
 describe("a service with a collector", () => {
-  it.live("sends what it did before it exits", () =>
-    Effect.gen(function*() {
-      const collector = yield* Collector.make
-      const { url } = yield* TestDatabase
-      const service = yield* Cli.spawn(
-        {
-          DATABASE_URL: Redacted.value(url),
-          OTEL_EXPORTER_OTLP_ENDPOINT: collector.url,
-          WORKER_HTTP_PORT: "off",
-          ...json
-        },
-        ["start"]
-      )
-      yield* service.says("worker started")
-      const id = yield* Harness.insert("demo:sleep", { payload: "{\"ms\": 50}" })
-      yield* Harness.awaitRow(id, Harness.isOver)
-      yield* service.signal("SIGTERM")
-      assert.strictEqual(yield* service.ended, 0)
-      assert.lengthOf(named(collector, "process demo:sleep"), 1)
-    }).pipe(Harness.onDatabase), 60_000)
+  it.live(
+    "sends what it did before it exits, and no trace of those who look whether it lives",
+    () =>
+      Effect.gen(function*() {
+        const collector = yield* Collector.make
+        const { url } = yield* TestDatabase
+        const service = yield* Cli.spawn(
+          {
+            DATABASE_URL: Redacted.value(url),
+            OTEL_EXPORTER_OTLP_ENDPOINT: collector.url,
+            OTEL_METRIC_EXPORT_INTERVAL: "200",
+            WORKER_HTTP_PORT: "0",
+            ...json
+          },
+          ["start"]
+        )
+        yield* service.says("address=http")
+        const [, address] = /address=(http:\S+)/.exec(service.output().stderr)!
+        const get = (path: string) => Effect.promise(() => fetch(`${address}${path}`).then(({ status }) => status))
+        for (const path of ["livez", "readyz", "metrics", "api/types"]) assert.strictEqual(yield* get(path), 200, path)
+        const id = yield* Harness.insert("demo:sleep", { payload: "{\"ms\": 50}" })
+        yield* Harness.awaitRow(id, Harness.isOver)
+        yield* Harness.eventually(
+          "the metrics",
+          Effect.sync(() => collector.metrics),
+          (metrics) => metrics.has("spindle_tasks_claimed_total") && metrics.has("spindle_attempt_duration_seconds")
+        )
+        yield* service.signal("SIGTERM")
+        assert.strictEqual(yield* service.ended, 0)
+        assert.lengthOf(named(collector, "process demo:sleep"), 1)
+        const routes = collector.spans.map(({ attributes }) => attributes["url.path"]).filter((path) =>
+          path !== undefined
+        )
+        assert.deepStrictEqual(routes, ["/api/types"])
+      }).pipe(Harness.onDatabase),
+    60_000
+  )
 
   it.live("is not disturbed by one that does not answer", () =>
     Effect.gen(function*() {
