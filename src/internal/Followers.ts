@@ -224,11 +224,18 @@ const attempt = <A>(effect: Effect.Effect<A, StorageError.StorageError>) =>
     })
   ))
 
-const connect = (client: SqlClient.SqlClient) =>
-  StorageError.refine("connect to the database")(Db.controlPool(client, 1)).pipe(
-    Effect.tapError((error) => Effect.logWarning("the database cannot be used yet: followers wait", error.message)),
-    Effect.retry({ schedule: backoff, while: (error) => error.transient })
+const connect = (client: SqlClient.SqlClient) => {
+  const pool = StorageError.refine("connect to the database")(Db.controlPool(client, 1))
+  return Effect.catchIf(
+    pool,
+    ({ transient }) => transient,
+    ({ message }) =>
+      Effect.andThen(
+        Effect.logWarning("events cannot be read: followers wait", message),
+        Effect.retry(pool, { schedule: backoff, while: ({ transient }) => transient })
+      )
   )
+}
 
 // Those that stand at the same place share a cursor.
 const nextBatch = (ready: Set<State>, size: number) => {

@@ -3,7 +3,7 @@
  */
 import { serve } from "./ipc.ts"
 import type { Calls, Connected, Implementation, Mark, Recorder } from "./protocol.ts"
-import { now } from "./protocol.ts"
+import { now, usage } from "./protocol.ts"
 import { systems } from "./systems.ts"
 
 const started: Array<Mark> = []
@@ -40,10 +40,7 @@ const calls = (implementation: Implementation) => {
     },
     go: async () => connected?.start(),
     reached: () => reached,
-    usage: async () => {
-      const { system, user } = process.cpuUsage()
-      return { cpuMicros: user + system, rssBytes: process.memoryUsage.rss() }
-    },
+    usage: async () => usage(),
     samples: async () => ({ started, interrupted }),
     stop: async () => connected?.stop()
   } satisfies Calls

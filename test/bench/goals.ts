@@ -130,6 +130,33 @@ export const streamStatements: Goal = {
   unit: ""
 }
 
+export const followersLatency: Goal = {
+  id: "S2",
+  what: "event commit to SSE client p95, 1,000 followers",
+  better: "lower",
+  due: 50,
+  aimed: 20,
+  unit: " ms"
+}
+
+export const followersConnections: Goal = {
+  id: "S2",
+  what: "extra connections for 1,000 followers",
+  better: "lower",
+  due: 2,
+  aimed: 2,
+  unit: ""
+}
+
+export const followersIdle: Goal = {
+  id: "S2",
+  what: "statements per second, 1,000 idle followers",
+  better: "lower",
+  due: 2,
+  aimed: 1.3,
+  unit: ""
+}
+
 const bound = ({ better, unit }: Goal, value: number) => `${better === "higher" ? "≥" : "≤"} ${value}${unit}`
 
 export const due = (goal: Goal): string => bound(goal, goal.due)

@@ -72,3 +72,9 @@ export const connections = 10
 
 /** Milliseconds on the machine's monotonic clock, which all processes share. */
 export const now = (): number => Number(process.hrtime.bigint()) / 1e6
+
+/** What this process has used so far. */
+export const usage = (): Usage => {
+  const { system, user } = process.cpuUsage()
+  return { cpuMicros: user + system, rssBytes: process.memoryUsage.rss() }
+}

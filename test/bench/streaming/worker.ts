@@ -11,6 +11,7 @@ import * as OpenAiModel from "../../../src/ai/OpenAiModel.ts"
 import * as HandlerRegistry from "../../../src/HandlerRegistry.ts"
 import * as Worker from "../../../src/Worker.ts"
 import { serve } from "../ipc.ts"
+import { usage } from "../protocol.ts"
 import type { WorkerCalls, WorkerOptions } from "./calls.ts"
 
 const layer = ({ concurrency, provider, url }: WorkerOptions) =>
@@ -30,10 +31,7 @@ serve(
       running = ManagedRuntime.make(layer(options))
       await running.runPromise(Worker.Worker)
     },
-    usage: async () => {
-      const { system, user } = process.cpuUsage()
-      return { cpuMicros: user + system, rssBytes: process.memoryUsage.rss() }
-    },
+    usage: async () => usage(),
     stop: async () => running?.dispose()
   } satisfies WorkerCalls
 )
