@@ -81,7 +81,7 @@ describe("ListReader", () => {
     ["[{\"a\": 1}, {\"a\": 2}]", [{ a: 1 }, { a: 2 }]],
     ["Here are [2] of them: [{\"a\": 1}]", [{ a: 1 }]],
     ["For {name} and [\"x\"]: ```json\n{\"records\": [{\"a\": \"}]\"}]}\n``` [1] done", [{ a: "}]" }]],
-    ["a [\"false start {\"records\": [{\"a\": 1}]}", [{ a: 1 }]],
+    ["a [\"false start {\"records\": [1]}", [1]],
     ["{} {\"a\": []} {\"records\": [1, null, \"x\", [2]]}", [1, null, "x", [2]]],
     ["{\"records\": [{\"a\": 1}]} {\"records\": [{\"a\": 2}]}", [{ a: 1 }, { a: 2 }]],
     ["{\"a\": {\"records\": [{\"a\": 1}]}}", []],
