@@ -5,7 +5,8 @@
  * import { NodeHttpServer, NodeRuntime } from "@effect/platform-node"
  * import { Layer } from "effect"
  * import { HttpRouter } from "effect/http"
- * import { Dashboard, TaskQueue } from "effect-spindle"
+ * import { TaskQueue } from "effect-spindle"
+ * import * as Dashboard from "effect-spindle/Dashboard"
  * import { createServer } from "node:http"
  * import { database } from "./database.ts"
  *
@@ -17,6 +18,9 @@
  *
  * NodeRuntime.runMain(Layer.launch(Dashboard.endStreamsBefore(server)))
  * ```
+ *
+ * `token` is a way in of its own. An application that knows its users leaves it out, and provides a middleware that lets
+ * nobody else through: `Dashboard.layer(…).pipe(Layer.provide(onlyOperators))`; the README has a whole one.
  *
  * A worker is shown if one is in the context, too: provide `Worker.layer` and `HandlerRegistry.layer` to `Dashboard.layer`.
  *
