@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Schema } from "effect"
+import type { Schema } from "effect"
 import * as FastCheck from "fast-check"
 import * as Masking from "../../src/server/Masking.ts"
 

@@ -5,7 +5,7 @@ import { Context, Effect, Fiber, Layer, Option, Schema, Stream } from "effect"
 import { OpenApi } from "effect/http-api"
 import { Api } from "../../src/Api.ts"
 import * as HandlerRegistry from "../../src/HandlerRegistry.ts"
-import { cap, window } from "../../src/storage/TaskPages.ts"
+import { cap } from "../../src/storage/TaskPages.ts"
 import * as Task from "../../src/Task.ts"
 import * as TaskGroup from "../../src/TaskGroup.ts"
 import * as HttpServer from "../support/HttpServer.ts"
@@ -116,7 +116,7 @@ describe("the overview", () => {
                         unnest(array['failed', 'cancelled']) status`
       yield* sql`insert into spindle.tasks (type, queue, run_at)
                  select 'plain', 'q' || n % 2, now() + n % 3 * interval '1 day'
-                   from generate_series(1, ${window}::int) n`
+                   from generate_series(1, 50000) n`
       yield* sql`insert into spindle.tasks (type, queue) select 't' || n, 'few' from generate_series(1, 3) n`
       const capped = { count: cap, capped: true }
       const { depth, queues } = yield* server.overview.get()
