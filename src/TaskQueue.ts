@@ -128,6 +128,7 @@ export type EnqueueOptions =
     readonly tag?: string | undefined
     /** Whom it is for; messages go to them. */
     readonly userId?: string | undefined
+    /** Whatever else is to be kept. While a sampled span is active it gets `traceparent`, unless it has one. */
     readonly metadata?: Schema.JsonObject | undefined
   }
   & (
@@ -343,7 +344,7 @@ const make = Effect.gen(function*() {
   const waiters = yield* Waiters.make(table, notices)
   const followers = yield* Followers.make(sql, schema, notices)
 
-  const enqueueMany = Effect.fn("TaskQueue.enqueueMany")(function*<T extends Task.Any>(
+  const enqueueMany = Effect.fn("TaskQueue.enqueueMany", { kind: "producer" })(function*<T extends Task.Any>(
     task: T,
     items: Iterable<{ readonly payload: Task.PayloadInput<T>; readonly options?: EnqueueOptions | undefined }>
   ) {
@@ -352,7 +353,7 @@ const make = Effect.gen(function*() {
     return yield* Enqueue.store(sql, table, task.type, tasks)
   }, refine)
 
-  const enqueue = Effect.fn("TaskQueue.enqueue")(function*<T extends Task.Any>(
+  const enqueue = Effect.fn("TaskQueue.enqueue", { kind: "producer" })(function*<T extends Task.Any>(
     task: T,
     payload: Task.PayloadInput<T>,
     options?: EnqueueOptions
@@ -361,7 +362,7 @@ const make = Effect.gen(function*() {
     return enqueued!
   }, refine)
 
-  const enqueueRaw = Effect.fn("TaskQueue.enqueueRaw")(function*(
+  const enqueueRaw = Effect.fn("TaskQueue.enqueueRaw", { kind: "producer" })(function*(
     type: string,
     payload: Schema.Json,
     options: EnqueueOptions = {}

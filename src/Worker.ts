@@ -12,6 +12,7 @@ import * as Latch from "effect/Latch"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as PubSub from "effect/PubSub"
+import * as References from "effect/References"
 import * as Schema from "effect/Schema"
 import type * as SqlClient from "effect/sql/SqlClient"
 import * as Stream from "effect/Stream"
@@ -318,6 +319,8 @@ export const layer = (
     Layer.provide(connectionLayer),
     Layer.provide(settingsLayer(options)),
     Layer.provide([Stats.layer, Measures.layer, Pulses.layer]),
+    // Each statement of a loop that polls would be a trace of its own.
+    Layer.provide(Layer.succeed(References.TracerEnabled)(false)),
     // Several workers in one application share nothing.
     Layer.fresh
   )

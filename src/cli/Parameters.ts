@@ -9,6 +9,13 @@ import * as Duration from "effect/Duration"
 import * as Option from "effect/Option"
 import type * as Task from "../Task.ts"
 
+const parseId = (text: string): Option.Option<Task.TaskId> => {
+  const id = /^[1-9]\d{0,18}$/.test(text) ? BigInt(text) : 0n
+  return id > 0n && id < 2n ** 63n ? Option.some(id as Task.TaskId) : Option.none()
+}
+
+const idWords = "the number of a task, such as 42"
+
 /**
  * The id of a task, as `enqueue` prints it.
  *
@@ -17,14 +24,17 @@ import type * as Task from "../Task.ts"
  */
 export const id: Argument.Argument<Task.TaskId> = Argument.String("id").pipe(
   Argument.withDescription("The number of the task, as `enqueue` prints it"),
-  Argument.filterMap(
-    (text) => {
-      const id = /^[1-9]\d{0,18}$/.test(text) ? BigInt(text) : 0n
-      return id > 0n && id < 2n ** 63n ? Option.some(id as Task.TaskId) : Option.none()
-    },
-    () => "the number of a task, such as 42"
-  )
+  Argument.filterMap(parseId, () => idWords)
 )
+
+/**
+ * The same as a flag.
+ *
+ * @category flags
+ * @since 0.1.0
+ */
+export const idFlag = (name: string): Flag.Flag<Task.TaskId> =>
+  Flag.String(name).pipe(Flag.withMetavar("id"), Flag.filterMap(parseId, () => idWords))
 
 /**
  * Whether the answer is for a program.

@@ -30,6 +30,7 @@ import { CliFailure } from "./Failure.ts"
 import * as Logging from "./Logging.ts"
 import { Process } from "./Process.ts"
 import * as TasksModule from "./TasksModule.ts"
+import * as Telemetry from "./Telemetry.ts"
 
 /**
  * Runs a worker on the tasks of a module, or on those that Spindle brings along.
@@ -61,7 +62,7 @@ export const run = Effect.fnUntraced(function*(tasks: Option.Option<string>) {
       Database.layer
     )
   }).pipe(Effect.scoped)
-}, (effect) => Effect.provide(effect, Logging.layer("Info")))
+}, (effect) => Effect.provide(effect, Layer.provideMerge(Telemetry.layer, Logging.layer("Info"))))
 
 interface Dashboard {
   readonly url: string

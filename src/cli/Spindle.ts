@@ -14,6 +14,7 @@ import * as Cancel from "./cancel.ts"
 import * as Check from "./check.ts"
 import * as Enqueue from "./enqueue.ts"
 import * as Follow from "./follow.ts"
+import * as List from "./list.ts"
 import * as Migrate from "./migrate.ts"
 import { Process } from "./Process.ts"
 import * as Retry from "./retry.ts"
@@ -30,6 +31,7 @@ const command = Command.make("spindle").pipe(
     Start.command,
     Enqueue.command,
     Follow.command,
+    List.command,
     Show.command,
     Cancel.command,
     Retry.command,

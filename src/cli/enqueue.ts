@@ -6,9 +6,11 @@
 import * as Argument from "effect/cli/Argument"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
+import * as Config from "effect/Config"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type * as Schema from "effect/Schema"
+import * as Tracing from "../internal/Tracing.ts"
 import * as TaskQueue from "../TaskQueue.ts"
 import * as Connection from "./Connection.ts"
 import * as Parameters from "./Parameters.ts"
@@ -24,6 +26,8 @@ const payload = Argument.String("json").pipe(
 )
 
 /**
+ * With `TRACEPARENT` in the environment the task joins that trace.
+ *
  * Prints the id alone, also that of the task that holds the unique key already; standard error tells which it is.
  *
  * @category commands
@@ -58,10 +62,11 @@ export const command = Command.make("enqueue", {
     const options = Object.fromEntries(
       Object.entries(flags).map(([name, value]) => [name, Option.getOrUndefined<unknown>(value)])
     )
+    const caller = Tracing.external(yield* Config.withDefault(Config.String("TRACEPARENT"), undefined))
     const { duplicate, id } = yield* queue.enqueueRaw(type, payload, {
       ...options,
       unique: Option.getOrUndefined(Option.map(uniqueKey, (key) => ({ key })))
-    })
+    }).pipe((enqueue) => caller === undefined ? enqueue : Effect.withParentSpan(enqueue, caller))
     yield* stdout(`${id}\n`)
     if (duplicate) yield* stderr("A task with this unique key is there already; nothing was stored.\n")
   }).pipe(Effect.provide(Connection.queue))).pipe(Command.withDescription("Store a task and print its id"))

@@ -46,7 +46,13 @@ export const command = Command.make(
 
 const iso = (time: DateTime.Utc | null) => time && DateTime.formatIso(time)
 
-const toJson = (task: TaskQueue.StoredTask) => ({
+/**
+ * A task as JSON has it.
+ *
+ * @category encoding
+ * @since 0.1.0
+ */
+export const toJson = (task: TaskQueue.StoredTask) => ({
   ...task,
   id: String(task.id),
   epoch: String(task.epoch),

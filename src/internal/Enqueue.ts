@@ -13,6 +13,7 @@ import type * as TaskTable from "../storage/TaskTable.ts"
 import type * as Task from "../Task.ts"
 import type { Enqueued } from "../TaskQueue.ts"
 import * as NewTask from "./NewTask.ts"
+import * as Tracing from "./Tracing.ts"
 
 const maxStatementSize = 8 * 1024 * 1024
 const maxRounds = 100
@@ -38,6 +39,7 @@ export const store = Effect.fnUntraced(function*(
   tasks: ReadonlyArray<TaskTable.NewTask>
 ): Effect.fn.Return<ReadonlyArray<Enqueued>, StorageError.StorageError> {
   if (tasks.length === 0) return []
+  yield* Tracing.sending(type, tasks[0]!.queue, tasks.length)
   const firstOfKey = new Map<string, number>()
   const keyed: Array<Entry> = []
   const keyless: Array<Entry> = []

@@ -11,6 +11,7 @@ import * as Schema from "effect/Schema"
 import type * as TaskTable from "../storage/TaskTable.ts"
 import * as Task from "../Task.ts"
 import type { EnqueueOptions, Reason } from "../TaskQueue.ts"
+import * as Tracing from "./Tracing.ts"
 
 const maxPayload = 16 * 1024 * 1024
 const maxMetadata = 1024 * 1024
@@ -49,7 +50,7 @@ export const make = Effect.fnUntraced(function*(
   const issue = payloadIssue(payload)
   if (issue !== undefined) return yield* Effect.fail<Reason>({ _tag: "InvalidPayload", type, issue })
 
-  const { metadata = {}, priority = 0, runAt, tag = null, timeout, userId = null } = options
+  const { priority = 0, runAt, tag = null, timeout, userId = null } = options
   const queue = options.queue ?? defaults.queue ?? "default"
   const maxAttempts = options.maxAttempts ?? defaults.maxAttempts ?? 3
   const unique = options.unique ?? defaults.unique
@@ -87,7 +88,10 @@ export const make = Effect.fnUntraced(function*(
   )
   yield* check("delay", options.delay, options.delay === undefined || runAt === undefined, "no delay beside runAt")
 
-  const metadataText = JSON.stringify(metadata)
+  const traceparent = yield* Tracing.traceparent
+  const metadataText = JSON.stringify(
+    traceparent === undefined ? options.metadata ?? {} : { [Tracing.key]: traceparent, ...options.metadata }
+  )
   yield* check(
     "metadata",
     metadataText.length > 100 ? `${metadataText.slice(0, 100)}…` : metadataText,

@@ -6,6 +6,7 @@
 import type * as Clock from "effect/Clock"
 import * as DateTime from "effect/DateTime"
 import type * as Fiber from "effect/Fiber"
+import type * as Tracer from "effect/Tracer"
 import type { ClaimedRow } from "../storage/Claim.ts"
 import type { Held } from "../storage/TaskStore.ts"
 import type * as Task from "../Task.ts"
@@ -39,6 +40,8 @@ export class Attempt {
   startedAt = 0
   deadline = Infinity
   fiber: Fiber.Fiber<void> | undefined = undefined
+  /** Where a tracer is configured. */
+  span: Tracer.Span | undefined = undefined
   interruption: Interruption | undefined = undefined
   /** When that was, in milliseconds of the monotonic clock. */
   interruptedAt = 0
@@ -92,9 +95,10 @@ export const monotonicMillis = (clock: Clock.Clock): number => Number(clock.mono
  * @category getters
  * @since 0.1.0
  */
-export const annotations = ({ row }: Attempt): Record<string, unknown> => ({
+export const annotations = ({ row, span }: Attempt): Record<string, unknown> => ({
   taskId: String(row.id),
   taskType: row.type,
   attempt: row.attempts,
-  ...(row.tag === null ? undefined : { tag: row.tag })
+  ...(row.tag === null ? undefined : { tag: row.tag }),
+  ...(span === undefined ? undefined : { traceId: span.traceId, spanId: span.spanId })
 })

@@ -12,6 +12,7 @@ import * as Effect from "effect/Effect"
 import * as Latch from "effect/Latch"
 import * as Layer from "effect/Layer"
 import * as Schedule from "effect/Schedule"
+import * as Tracing from "../internal/Tracing.ts"
 import type { StorageError } from "../storage/StorageError.ts"
 import { TaskStore } from "../storage/TaskStore.ts"
 import type { OutcomeEntry, Written } from "../storage/Write.ts"
@@ -21,6 +22,7 @@ import * as Loop from "./Loop.ts"
 import { Measures } from "./Measures.ts"
 import { Pulses } from "./Pulse.ts"
 import { Settings } from "./Settings.ts"
+import * as Spans from "./Spans.ts"
 
 const windowMillis = 10
 const firstPauseMillis = 2
@@ -74,6 +76,7 @@ export class Journal extends Context.Service<Journal, {
       const backlog = new Backlog()
       const written = Latch.makeUnsafe(true)
       const measures = yield* Measures
+      const traced = (yield* Tracing.configured) !== undefined
       const pulse = (yield* Pulses).make("writing events and outcomes")
       let unfinished = 0
       let unfinishedOutcomes = 0
@@ -107,8 +110,9 @@ export class Journal extends Context.Service<Journal, {
         Effect.suspend(() => {
           const sentAt = monotonicMillis(clock)
           const events = items.flatMap(({ event }) => event ?? [])
+          const statement = store.write(workerId, events, items.flatMap(({ outcome }) => outcome ?? []))
           return Effect.map(
-            store.write(workerId, events, items.flatMap(({ outcome }) => outcome ?? [])),
+            traced ? Spans.writing(statement, items.map(({ attempt }) => attempt.span), items.length) : statement,
             (result) => {
               stuckSince = monotonicMillis(clock)
               measures.writeSeconds.observe((stuckSince - sentAt) / 1000)

@@ -14,7 +14,9 @@ import * as Option from "effect/Option"
 import * as References from "effect/References"
 import * as Result from "effect/Result"
 import * as Scope from "effect/Scope"
+import * as Tracer from "effect/Tracer"
 import * as HandlerRegistry from "../HandlerRegistry.ts"
+import * as Tracing from "../internal/Tracing.ts"
 import type * as Lifecycle from "../Lifecycle.ts"
 import type { ClaimedRow } from "../storage/Claim.ts"
 import type { Held } from "../storage/TaskStore.ts"
@@ -28,6 +30,7 @@ import { Outcome, toEntry } from "./Outcome.ts"
 import { Pulses } from "./Pulse.ts"
 import { QuickTypes } from "./QuickTypes.ts"
 import { Settings } from "./Settings.ts"
+import * as Spans from "./Spans.ts"
 import * as TaskRunner from "./TaskRunner.ts"
 
 /**
@@ -90,6 +93,7 @@ export class Supervisor extends Context.Service<Supervisor, {
           const clock = yield* Clock.Clock
           const { concurrency, publish, queues, timeoutMillis: defaultTimeout, workerId } = yield* Settings
           const pulse = (yield* Pulses).make("watching deadlines", timerMillis)
+          const tracer = yield* Tracing.configured
           const held = new Map<string, Attempt>()
           const running = new Set<Attempt>()
           const runningByQueue = new Map<string, number>()
@@ -149,10 +153,16 @@ export class Supervisor extends Context.Service<Supervisor, {
             running.delete(attempt)
             runningByQueue.set(queue, runningByQueue.get(queue)! - 1)
             quick.record(type, now - attempt.startedAt, now)
+            if (attempt.span !== undefined) Spans.end(attempt.span, clock, outcome)
             settle(attempt, outcome, entry.declaresEvents, now - attempt.startedAt)
             hasFreed = true
             startWaiting()
             if (running.size === 0) idle.openUnsafe()
+          }
+
+          const traced = <R>(tracer: Tracer.Tracer, attempt: Attempt, services: Context.Context<R>) => {
+            attempt.span = Spans.processing(tracer, clock, workerId, attempt.row)
+            return Context.add(Context.add(services, Tracer.Tracer, tracer), Tracer.ParentSpan, attempt.span)
           }
 
           const start = (attempt: Attempt) => {
@@ -170,8 +180,9 @@ export class Supervisor extends Context.Service<Supervisor, {
               waitedMillis(attempt.row) + attempt.startedAt - attempt.leasedAt
             )
             const scope = Scope.makeUnsafe()
+            const services = tracer === undefined ? entry.services : traced(tracer, attempt, entry.services)
             const attemptContext = Context.add(
-              Context.add(entry.services, References.CurrentLogAnnotations, annotations(attempt)),
+              Context.add(services, References.CurrentLogAnnotations, annotations(attempt)),
               Scope.Scope,
               scope
             )

@@ -1,0 +1,371 @@
+import { PgClient } from "@effect/sql-pg"
+import { assert, describe, it } from "@effect/vitest"
+import { ConfigProvider, Context, Effect, Exit, Layer, Metric, Option, Redacted, Scope, Tracer } from "effect"
+import { SqlClient } from "effect/sql"
+import * as Net from "node:net"
+import * as Telemetry from "../../src/cli/Telemetry.ts"
+import * as TaskQueue from "../../src/TaskQueue.ts"
+import * as Cli from "../support/Cli.ts"
+import * as Collector from "../support/Collector.ts"
+import { TestDatabase } from "../support/TestDatabase.ts"
+import * as Harness from "../support/WorkerHarness.ts"
+
+const json = { OTEL_EXPORTER_OTLP_PROTOCOL: "http/json" }
+
+const build = Effect.fnUntraced(function*(env: Readonly<Record<string, string>>) {
+  const scope = yield* Scope.fork(yield* Effect.scope)
+  const context = yield* Layer.buildWithScope(
+    Telemetry.layer.pipe(Layer.provide(ConfigProvider.layer(ConfigProvider.fromEnvRecord(env)))),
+    scope
+  )
+  return {
+    tracer: Option.filter(Option.some(Context.get(context, Tracer.Tracer)), (tracer) => tracer !== Tracer.nativeTracer),
+    flush: Scope.close(scope, Exit.void)
+  }
+})
+
+/** A worker, a producer and a collector; `flush` sends what is left, as at the end of the process. */
+const traced = Effect.fnUntraced(function*(env: Readonly<Record<string, string>> = {}) {
+  const collector = yield* Collector.make
+  const { flush, tracer } = yield* build({
+    OTEL_EXPORTER_OTLP_ENDPOINT: collector.url,
+    OTEL_METRICS_EXPORTER: "none",
+    ...json,
+    ...env
+  })
+  const reference = Layer.succeed(Tracer.Tracer)(Option.getOrThrow(tracer))
+  const lines: Array<Harness.LogLine> = []
+  const script = Harness.script()
+  const worker = yield* Harness.launch(Harness.Tasks, script.handlers, {}, {
+    references: Layer.merge(reference, Harness.keepLogs(lines))
+  })
+  const queue = yield* makeQueue
+  const produce = <A, E>(name: string, effect: Effect.Effect<A, E>) =>
+    effect.pipe(Effect.withSpan(name), Effect.provide(reference))
+  return { collector, flush, lines, produce, queue, script, worker }
+})
+
+const makeQueue = Effect.gen(function*() {
+  const client = Layer.succeed(SqlClient.SqlClient)(yield* PgClient.PgClient)
+  return Context.get(yield* Layer.build(Layer.provide(TaskQueue.layer, client)), TaskQueue.TaskQueue)
+})
+
+const named = (collector: Collector.Collector, name: string) => collector.spans.filter((span) => span.name === name)
+
+const metadataOf = Effect.fnUntraced(function*(id: bigint) {
+  const sql = yield* PgClient.PgClient
+  const [row] = yield* sql<{ readonly metadata: any }>`select metadata from spindle.tasks where id = ${id}`
+  return row!.metadata
+})
+
+describe("traces", () => {
+  it.live("go from the producer through the attempt and its handler to the write of what it said", () =>
+    Effect.gen(function*() {
+      const { collector, flush, lines, produce, queue, script, worker } = yield* traced()
+      const { id } = yield* produce("order placed", queue.enqueue(Harness.Scripted, undefined, { tag: "blue" }))
+      const { execution, proceed } = yield* script.next(id)
+      yield* proceed(
+        Effect.logInfo("at work").pipe(
+          Effect.andThen(execution.emit({ _tag: "text_delta", text: "a" })),
+          Effect.andThen(Effect.sleep("100 millis")),
+          Effect.as(1),
+          Effect.withSpan("of the handler")
+        )
+      )
+      yield* Harness.awaitOver(id)
+      yield* worker.stop
+      yield* flush
+
+      const [root] = named(collector, "order placed")
+      const [send] = named(collector, "TaskQueue.enqueue")
+      const [attempt] = named(collector, "process scripted")
+      const [own] = named(collector, "of the handler")
+      const writes = named(collector, "write events and outcomes")
+      assert.strictEqual(send!.parentSpanId, root!.spanId)
+      assert.strictEqual(send!.kind, 4)
+      assert.deepInclude(send!.attributes, {
+        "messaging.system": "spindle",
+        "messaging.operation.type": "send",
+        "messaging.destination.name": "default"
+      })
+      assert.strictEqual(attempt!.parentSpanId, send!.spanId)
+      assert.strictEqual(attempt!.kind, 5)
+      assert.strictEqual(attempt!.status, 1)
+      assert.deepInclude(attempt!.attributes, {
+        "messaging.system": "spindle",
+        "messaging.operation.type": "process",
+        "messaging.destination.name": "default",
+        "messaging.message.id": String(id),
+        "messaging.client.id": worker.id,
+        "spindle.task.type": "scripted",
+        "spindle.task.attempt": 1,
+        "spindle.task.tag": "blue",
+        "spindle.task.outcome": "completed"
+      })
+      assert.strictEqual(own!.parentSpanId, attempt!.spanId)
+      assert.isAtLeast(writes.length, 2)
+      for (const write of writes) assert.strictEqual(write.parentSpanId, attempt!.spanId)
+      assert.deepStrictEqual(
+        new Set([send, attempt, own, ...writes].map((span) => span!.traceId)),
+        new Set([root!.traceId])
+      )
+      assert.deepStrictEqual(yield* metadataOf(id), { traceparent: `00-${send!.traceId}-${send!.spanId}-01` })
+      assert.deepInclude(lines.find(({ message }) => message === "at work")?.annotations, {
+        taskId: String(id),
+        taskType: "scripted",
+        attempt: 1,
+        tag: "blue",
+        traceId: attempt!.traceId,
+        spanId: attempt!.spanId
+      })
+      assert.deepInclude(attempt!.resource, { "service.name": "spindle" })
+    }).pipe(Harness.onDatabase))
+
+  it.live("hold errors, one span for each attempt, and nothing of the loops", () =>
+    Effect.gen(function*() {
+      const { collector, flush, produce, queue, script, worker } = yield* traced()
+      const { id } = yield* produce("p", queue.enqueueRaw("scripted", {}, { maxAttempts: 2 }))
+      for (let attempt = 1; attempt <= 2; attempt++) {
+        const { proceed } = yield* script.next(id)
+        yield* proceed(Effect.fail(new Harness.Refused({ why: "no" })))
+      }
+      yield* Harness.awaitOver(id)
+      const plain = yield* Harness.insert("plain")
+      yield* Harness.awaitOver(plain)
+      yield* worker.stop
+      yield* flush
+      const attempts = named(collector, "process scripted")
+      assert.deepStrictEqual(attempts.map(({ attributes }) => attributes["spindle.task.outcome"]), ["retry", "failed"])
+      assert.lengthOf(new Set(attempts.map(({ traceId }) => traceId)), 1)
+      for (const { attributes, exceptions, status } of attempts) {
+        assert.strictEqual(status, 2)
+        assert.strictEqual(attributes["error.type"], "Refused")
+        assert.strictEqual(exceptions[0]!["exception.type"], "Refused")
+      }
+      const [alone] = named(collector, "process plain")
+      assert.isUndefined(alone!.parentSpanId)
+      // every root is a producer's, an attempt's without one, or a write's that is linked to several
+      const roots = collector.spans.filter(({ parentSpanId }) => parentSpanId === undefined)
+      assert.deepStrictEqual(
+        roots.filter(({ links, name }) => !(name === "write events and outcomes" && links.length > 1)).map(({ name }) =>
+          name
+        ).toSorted(),
+        ["p", "process plain"]
+      )
+    }).pipe(Harness.onDatabase))
+
+  it.live("link a write to all attempts that it is of", () =>
+    Effect.gen(function*() {
+      const { collector, flush, produce, queue, worker } = yield* traced()
+      const items = Array.from({ length: 40 }, (_, n) => ({ payload: { n } }))
+      yield* produce("many", queue.enqueueMany(Harness.Plain, items))
+      yield* Harness.awaitAllOver
+      yield* worker.stop
+      yield* flush
+      const [send] = named(collector, "TaskQueue.enqueueMany")
+      const attempts = named(collector, "process plain")
+      assert.lengthOf(attempts, 40)
+      assert.isTrue(attempts.every(({ parentSpanId }) => parentSpanId === send!.spanId))
+      const writes = named(collector, "write events and outcomes")
+      assert.isTrue(writes.some(({ links }) => links.length > 1))
+      assert.deepStrictEqual(
+        new Set(writes.flatMap(({ links, parentSpanId }) => links.length > 0 ? links : [parentSpanId!])),
+        new Set(attempts.map(({ spanId }) => spanId))
+      )
+    }).pipe(Harness.onDatabase))
+
+  it.live("follow a context that the producer gives, and honour that it is not sampled", () =>
+    Effect.gen(function*() {
+      const { collector, flush, produce, queue, worker } = yield* traced()
+      const traceId = "0af7651916cd43dd8448eb211c80319c"
+      const [given, unsampled, broken] = yield* produce(
+        "p",
+        Effect.forEach(
+          [`00-${traceId}-b7ad6b7169203331-01`, `00-${traceId}-b7ad6b7169203332-00`, "nonsense"],
+          (traceparent) => queue.enqueue(Harness.Plain, {}, { metadata: { traceparent, other: 1 } })
+        )
+      )
+      yield* Harness.awaitAllOver
+      yield* worker.stop
+      yield* flush
+      const attemptOf = (id: bigint) =>
+        named(collector, "process plain").find(({ attributes }) => attributes["messaging.message.id"] === String(id))
+      assert.deepInclude(attemptOf(given!.id), { traceId, parentSpanId: "b7ad6b7169203331" })
+      assert.isUndefined(attemptOf(unsampled!.id))
+      assert.isUndefined(attemptOf(broken!.id)!.parentSpanId)
+      assert.deepStrictEqual(yield* metadataOf(broken!.id), { traceparent: "nonsense", other: 1 })
+    }).pipe(Harness.onDatabase))
+})
+
+describe("without a tracer", () => {
+  it.live("nothing is stored in a task's metadata, but a context that came from outside", () =>
+    Effect.gen(function*() {
+      const queue = yield* makeQueue
+      const spanned = yield* Effect.withSpan(queue.enqueue(Harness.Plain, {}), "local")
+      assert.deepStrictEqual(yield* metadataOf(spanned.id), {})
+      const span = Tracer.externalSpan({ traceId: "0af7651916cd43dd8448eb211c80319c", spanId: "b7ad6b7169203331" })
+      const passed = yield* queue.enqueue(Harness.Plain, {}).pipe(Effect.withSpan("local"), Effect.withParentSpan(span))
+      assert.deepStrictEqual(yield* metadataOf(passed.id), {
+        traceparent: `00-${span.traceId}-${span.spanId}-01`
+      })
+    }).pipe(Harness.onDatabase))
+})
+
+describe("the variables", () => {
+  for (
+    const [name, value, allowed] of [
+      ["OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4318", "a URL such as http://127.0.0.1:4318"],
+      ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "nowhere", "a URL such as http://127.0.0.1:4318"],
+      ["OTEL_EXPORTER_OTLP_HEADERS", "no pair", "pairs such as key=value,other=value, percent-encoded"],
+      ["OTEL_RESOURCE_ATTRIBUTES", "a=%zz", "pairs such as key=value,other=value, percent-encoded"],
+      ["OTEL_EXPORTER_OTLP_PROTOCOL", "grpc", "\"http/protobuf\" or \"http/json\""],
+      ["OTEL_EXPORTER_OTLP_COMPRESSION", "zip", "\"gzip\" or \"none\""],
+      ["OTEL_SDK_DISABLED", "perhaps", "\"true\" or \"false\""],
+      ["OTEL_TRACES_EXPORTER", "jaeger", "\"otlp\" or \"none\""],
+      ["OTEL_BSP_SCHEDULE_DELAY", "5s", "a whole number of milliseconds, at least 1"]
+    ] as const
+  ) {
+    it.effect(`refuse ${name}=${value}`, () =>
+      Effect.gen(function*() {
+        const error = yield* Effect.flip(build({ [name]: value }))
+        assert.strictEqual(
+          "message" in error.cause ? error.cause.message : "",
+          `${name} is ${JSON.stringify(value)}, but must be ${allowed}`
+        )
+      }))
+  }
+
+  it.live("switch it off", () =>
+    Effect.gen(function*() {
+      const endpoint = { OTEL_EXPORTER_OTLP_ENDPOINT: "http://127.0.0.1:9" }
+      for (
+        const env of [
+          {},
+          { ...endpoint, OTEL_SDK_DISABLED: "true" },
+          { ...endpoint, OTEL_TRACES_EXPORTER: "none", OTEL_METRICS_EXPORTER: "none" }
+        ]
+      ) assert.isTrue(Option.isNone((yield* build(env as Readonly<Record<string, string>>)).tracer))
+      assert.isTrue(Option.isSome((yield* build(endpoint)).tracer))
+    }))
+
+  it.live("name the service, its attributes and the headers, and send metrics", () =>
+    Effect.gen(function*() {
+      const collector = yield* Collector.make
+      const { flush, tracer } = yield* build({
+        OTEL_EXPORTER_OTLP_ENDPOINT: `${collector.url}/`,
+        OTEL_EXPORTER_OTLP_HEADERS: "x-key=a%20secret",
+        OTEL_SERVICE_NAME: "mailer",
+        OTEL_RESOURCE_ATTRIBUTES: "deployment.environment=test,service.name=other",
+        ...json
+      })
+      yield* Metric.update(Metric.counter("app_mails_total", { incremental: true }), 1)
+      yield* Effect.void.pipe(
+        Effect.withSpan("one"),
+        Effect.provideService(Tracer.Tracer, Option.getOrThrow(tracer))
+      )
+      yield* flush
+      assert.deepInclude(collector.spans[0]!.resource, { "service.name": "mailer", "deployment.environment": "test" })
+      assert.strictEqual(collector.headers[0]!["x-key"], "a secret")
+      assert.isTrue(collector.metrics.has("app_mails_total"))
+    }))
+})
+
+describe("a service with a collector", () => {
+  it.live(
+    "sends what it did before it exits, and no trace of those who look whether it lives",
+    () =>
+      Effect.gen(function*() {
+        const collector = yield* Collector.make
+        const { url } = yield* TestDatabase
+        const service = yield* Cli.spawn(
+          {
+            DATABASE_URL: Redacted.value(url),
+            OTEL_EXPORTER_OTLP_ENDPOINT: collector.url,
+            OTEL_METRIC_EXPORT_INTERVAL: "200",
+            WORKER_HTTP_PORT: "0",
+            ...json
+          },
+          ["start"]
+        )
+        yield* service.says("address=http")
+        const [, address] = /address=(http:\S+)/.exec(service.output().stderr)!
+        const get = (path: string) => Effect.promise(() => fetch(`${address}${path}`).then(({ status }) => status))
+        for (const path of ["livez", "readyz", "metrics", "api/types"]) assert.strictEqual(yield* get(path), 200, path)
+        const id = yield* Harness.insert("demo:sleep", { payload: "{\"ms\": 50}" })
+        yield* Harness.awaitRow(id, Harness.isOver)
+        yield* Harness.eventually(
+          "the metrics",
+          Effect.sync(() => collector.metrics),
+          (metrics) => metrics.has("spindle_tasks_claimed_total") && metrics.has("spindle_attempt_duration_seconds")
+        )
+        yield* service.signal("SIGTERM")
+        assert.strictEqual(yield* service.ended, 0)
+        assert.lengthOf(named(collector, "process demo:sleep"), 1)
+        const routes = collector.spans.map(({ attributes }) => attributes["url.path"]).filter((path) =>
+          path !== undefined
+        )
+        assert.deepStrictEqual(routes, ["/api/types"])
+      }).pipe(Harness.onDatabase),
+    60_000
+  )
+
+  it.live("is not disturbed by one that does not answer", () =>
+    Effect.gen(function*() {
+      const { url } = yield* TestDatabase
+      const service = yield* Cli.spawn(
+        {
+          DATABASE_URL: Redacted.value(url),
+          OTEL_EXPORTER_OTLP_ENDPOINT: "http://127.0.0.1:9",
+          OTEL_BSP_SCHEDULE_DELAY: "50",
+          WORKER_HTTP_PORT: "off"
+        },
+        ["start"]
+      )
+      yield* service.says("worker started")
+      const id = yield* Harness.insert("demo:sleep", { payload: "{\"ms\": 50}" })
+      yield* Harness.awaitRow(id, Harness.isOver)
+      yield* service.says("the collector of traces and metrics does not take them")
+      yield* service.signal("SIGTERM")
+      assert.strictEqual(yield* service.ended, 0)
+    }).pipe(Harness.onDatabase), 60_000)
+
+  it.live("ends in time beside one that takes connections and never answers", () =>
+    Effect.gen(function*() {
+      const silent = Net.createServer()
+      yield* Effect.acquireRelease(
+        Effect.callback<void>((resume) => {
+          silent.listen(0, "127.0.0.1", () => resume(Effect.void))
+        }),
+        () => Effect.sync(() => void silent.close())
+      )
+      const { url } = yield* TestDatabase
+      const service = yield* Cli.spawn(
+        {
+          DATABASE_URL: Redacted.value(url),
+          OTEL_EXPORTER_OTLP_ENDPOINT: `http://127.0.0.1:${(silent.address() as Net.AddressInfo).port}`,
+          WORKER_SHUTDOWN_GRACE: "0",
+          WORKER_HTTP_PORT: "off"
+        },
+        ["start"]
+      )
+      yield* service.says("worker started")
+      const id = yield* Harness.insert("demo:sleep", { payload: "{\"ms\": 50}" })
+      yield* Harness.awaitRow(id, Harness.isOver)
+      yield* service.signal("SIGTERM")
+      assert.strictEqual(yield* service.ended, 0)
+    }).pipe(Harness.onDatabase), 60_000)
+
+  it.live("does not start with a malformed variable", () =>
+    Effect.gen(function*() {
+      const { url } = yield* TestDatabase
+      const { code, stderr } = yield* Cli.runIn(
+        { DATABASE_URL: Redacted.value(url), OTEL_EXPORTER_OTLP_ENDPOINT: "collector" },
+        ["start"]
+      )
+      assert.strictEqual(code, 78)
+      assert.include(
+        stderr,
+        "OTEL_EXPORTER_OTLP_ENDPOINT is \"collector\", but must be a URL such as http://127.0.0.1:4318"
+      )
+    }).pipe(Harness.onDatabase))
+})
