@@ -294,6 +294,25 @@ describe("what is no request", () => {
     }))
 })
 
+describe("an upgrade", () => {
+  it.live("comes in as any other request", () =>
+    Effect.gen(function*() {
+      const { url } = yield* serve({ token })
+      const upgrade = (host: string, headers = "") =>
+        Effect.map(
+          Raw.bytes(
+            url,
+            `GET /ws HTTP/1.1\r\nHost: ${host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n` +
+              `Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n${headers}\r\n`
+          ),
+          ({ status }) => status
+        )
+      assert.strictEqual(yield* upgrade("evil.example"), 403)
+      assert.strictEqual(yield* upgrade("localhost"), 401)
+      assert.strictEqual(yield* upgrade("localhost", `Authorization: ${authorization}\r\n`), 404)
+    }))
+})
+
 describe("errors", () => {
   it.live("are problems, and say nothing of the inside", () =>
     Effect.gen(function*() {
