@@ -116,7 +116,7 @@ const follow = (
   for (const member of allOf as ReadonlyArray<Json>) {
     const found = follow(member, root, seen)
     if (found === undefined) return undefined
-    merged = { ...found.schema, ...merged, ...both(found.schema, merged) }
+    merged = Object.assign({}, found.schema, merged, both(found.schema, merged))
     seen = found.path
   }
   return { schema: merged, path: seen }
@@ -216,9 +216,10 @@ export const fits = (field: Field, value: Json | undefined): boolean => {
     case "list":
       return Array.isArray(value)
     case "object":
-      return isObject(value) && field.properties.every(({ field, name, required }) =>
-        value[name] === undefined ? !required : fits(field, value[name])
-      )
+      return isObject(value) &&
+        field.properties.every(({ field, name, required }) =>
+          value[name] === undefined ? !required : fits(field, value[name])
+        )
     case "union":
       return field.options.some((option) => fits(option.field, value))
     case "raw":

@@ -39,8 +39,7 @@ export const time = (at: Date): string =>
 export const clock = (at: Date): string => `${two(at.getHours())}:${two(at.getMinutes())}:${two(at.getSeconds())}`
 
 /** `12,345`; with `+` where counting stopped there. */
-export const count = (count: number, capped = false): string =>
-  count.toLocaleString("en-US") + (capped ? "+" : "")
+export const count = (count: number, capped = false): string => count.toLocaleString("en-US") + (capped ? "+" : "")
 
 /** `1 task`, `12,345 tasks`. */
 export const plural = (count: number, one: string, many = `${one}s`): string =>
@@ -51,6 +50,8 @@ export const rate = (value: number): string =>
   value === 0 ? "0" : value < 10 ? value.toFixed(1) : Math.round(value).toLocaleString("en-US")
 
 export const bytes = (length: number): string =>
-  length < 1024 ? `${length} B` : length < 1024 * 1024 ? `${(length / 1024).toFixed(1)} kB` : `${
-    (length / 1024 / 1024).toFixed(1)
-  } MB`
+  length < 1024 ?
+    `${length} B` :
+    length < 1024 * 1024 ?
+    `${(length / 1024).toFixed(1)} kB` :
+    `${(length / 1024 / 1024).toFixed(1)} MB`

@@ -20,7 +20,11 @@ export const entries = (value: JsonObject | ReadonlyArray<Json>): ReadonlyArray<
 
 /** A closed node in a few words: `[ 3 items ]`, `{ name, age, … }`. */
 export const summary = (value: JsonObject | ReadonlyArray<Json>): string => {
-  if (Array.isArray(value)) return value.length === 0 ? "[ ]" : `[ ${value.length} item${value.length === 1 ? "" : "s"} ]`
+  if (Array.isArray(value)) {
+    return value.length === 0
+      ? "[ ]"
+      : `[ ${value.length} item${value.length === 1 ? "" : "s"} ]`
+  }
   const names = Object.keys(value)
   if (names.length === 0) return "{ }"
   const shown = names.slice(0, 4).map((name) => name.length > 24 ? `${name.slice(0, 23)}…` : name)

@@ -79,11 +79,12 @@ export const useHints = () =>
   useEffect(() =>
     keepOpen({
       open: () =>
-        Effect.map(client.overview.stream(), (events) =>
-          Stream.tap(events, () => Effect.sync(() => happened.set(happened.get() + 1)))),
+        Effect.map(
+          client.overview.stream(),
+          (events) => Stream.tap(events, () => Effect.sync(() => happened.set(happened.get() + 1)))
+        ),
       wanted: () => visible.get() && !paused.get(),
-      over: () =>
-        false,
+      over: () => false,
       state: () => {}
     }), [])
 

@@ -26,7 +26,10 @@ const pageOf = (path: string) => {
     case "/docs":
       return { title: "API", page: <Docs /> }
     default:
-      return { title: "Nothing here", page: <Trouble title="There is no such page" message={`Nothing is at ${path}.`} /> }
+      return {
+        title: "Nothing here",
+        page: <Trouble title="There is no such page" message={`Nothing is at ${path}.`} />
+      }
   }
 }
 

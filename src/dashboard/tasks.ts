@@ -5,7 +5,9 @@ import type * as Task from "../Task.ts"
 import type { Client } from "./client.ts"
 
 const fields = ["type", "queue", "tag", "userId", "q"] as const
-const statuses: ReadonlyArray<string> = ["queued", "processing", "completed", "failed", "cancelled"] satisfies Array<Status>
+const statuses: ReadonlyArray<string> = ["queued", "processing", "completed", "failed", "cancelled"] satisfies Array<
+  Status
+>
 
 /** What an address asks for; unknown statuses are ignored. */
 export const filterOf = (query: URLSearchParams): Filter => {
@@ -59,7 +61,11 @@ export type Counts = Readonly<Record<Status | "all", Count>>
 export const countOf = (counts: Counts | undefined, status: Status | undefined): Count | undefined =>
   counts?.[status ?? "all"]
 
-export const counts = (client: Client, others: Filter, statuses: ReadonlyArray<Status>): Effect.Effect<Counts, unknown> =>
+export const counts = (
+  client: Client,
+  others: Filter,
+  statuses: ReadonlyArray<Status>
+): Effect.Effect<Counts, unknown> =>
   Object.keys(others).length === 0
     ? Effect.map(client.overview.get(), ({ depth }) => ({ ...depth, all: total(Object.values(depth)) }))
     : Effect.map(

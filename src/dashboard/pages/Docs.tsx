@@ -21,7 +21,15 @@ export const Docs = () => {
     }
   }
   useEffect(() => void load(), [])
-  if (problem !== undefined) return <Trouble title="The API's description cannot be read" message={problem} again={() => void load()} />
+  if (problem !== undefined) {
+    return (
+      <Trouble
+        title="The API's description cannot be read"
+        message={problem}
+        again={() => void load()}
+      />
+    )
+  }
   if (document === undefined) return <Empty>…</Empty>
   const groups = OpenApi.groups(document)
   const origin = location.origin + prefix
@@ -38,7 +46,9 @@ export const Docs = () => {
             <div key={name}>
               <b>{name}</b>
               {routes.map(({ id, method, path }) => (
-                <a key={id} href={`#${id}`}><span class={`method ${method}`}>{method}</span> {path}</a>
+                <a key={id} href={`#${id}`}>
+                  <span class={`method ${method}`}>{method}</span> {path}
+                </a>
               ))}
             </div>
           ))}
@@ -47,7 +57,11 @@ export const Docs = () => {
           {groups.map(({ name, routes }) => (
             <Panel key={name} title={name}>
               {routes.map((route) => (
-                <Route key={route.id} route={route} curl={OpenApi.curl(route, origin, session?.tokenRequired === true)} />
+                <Route
+                  key={route.id}
+                  route={route}
+                  curl={OpenApi.curl(route, origin, session?.tokenRequired === true)}
+                />
               ))}
             </Panel>
           ))}
@@ -59,17 +73,30 @@ export const Docs = () => {
 
 const Route = ({ curl, route }: { readonly route: OpenApi.Route; readonly curl: string }) => (
   <section class="route" id={route.id}>
-    <h3><span class={`method ${route.method}`}>{route.method}</span> <code>{route.path}</code></h3>
+    <h3>
+      <span class={`method ${route.method}`}>{route.method}</span> <code>{route.path}</code>
+    </h3>
     {route.summary !== undefined && <p>{route.summary}</p>}
     {route.parameters.length > 0 && (
       <table class="parameters">
-        <thead><tr><th>Parameter</th><th>In</th><th>Type</th></tr></thead>
+        <thead>
+          <tr>
+            <th>Parameter</th>
+            <th>In</th>
+            <th>Type</th>
+          </tr>
+        </thead>
         <tbody>
           {route.parameters.map((parameter) => (
             <tr key={`${parameter.in}:${parameter.name}`}>
-              <td><code>{parameter.name}</code>{parameter.required ? "" : <span class="muted"> optional</span>}</td>
+              <td>
+                <code>{parameter.name}</code>
+                {parameter.required ? "" : <span class="muted">optional</span>}
+              </td>
               <td>{parameter.in}</td>
-              <td><code>{parameter.type}</code> <span class="muted">{parameter.description}</span></td>
+              <td>
+                <code>{parameter.type}</code> <span class="muted">{parameter.description}</span>
+              </td>
             </tr>
           ))}
         </tbody>
@@ -83,13 +110,19 @@ const Route = ({ curl, route }: { readonly route: OpenApi.Route; readonly curl: 
     )}
     {route.answers.map(({ description, status, type }) => (
       <details key={status}>
-        <summary><b class="num">{status}</b> <span class="muted">{description}</span></summary>
+        <summary>
+          <b class="num">{status}</b> <span class="muted">{description}</span>
+        </summary>
         {type !== "" && <pre tabIndex={0}>{type}</pre>}
       </details>
     ))}
     <div class="curl">
       <pre tabIndex={0}>{curl}</pre>
-      <Copy text={() => curl} says="Copy the command" />
+      <Copy
+        text={() =>
+          curl}
+        says="Copy the command"
+      />
     </div>
   </section>
 )

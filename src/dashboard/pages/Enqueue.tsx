@@ -63,7 +63,9 @@ export const Enqueue = () => {
   }, [from, query.get("type")])
 
   if (session !== undefined && !mayAct) {
-    return <Trouble title="This server only shows" message="WORKER_HTTP_READONLY is set: tasks are enqueued elsewhere." />
+    return (
+      <Trouble title="This server only shows" message="WORKER_HTTP_READONLY is set: tasks are enqueued elsewhere." />
+    )
   }
   if (missing !== undefined) return <Trouble title={`Task ${from} cannot be edited`} message={missing} />
   if (types.value === undefined) {
@@ -73,8 +75,16 @@ export const Enqueue = () => {
   }
   return (
     <>
-      <h1>{from === undefined ? "Enqueue a task" : <>Run task <a href={href(`/tasks/${from}`)}>{String(from)}</a> with other values</>}</h1>
-      {draft === undefined ? <Empty>…</Empty> : <TaskForm key={`${from}:${draft.type}`} draft={draft} types={types.value} />}
+      <h1>
+        {from === undefined ? "Enqueue a task" : (
+          <>
+            Run task <a href={href(`/tasks/${from}`)}>{String(from)}</a> with other values
+          </>
+        )}
+      </h1>
+      {draft === undefined
+        ? <Empty>…</Empty>
+        : <TaskForm key={`${from}:${draft.type}`} draft={draft} types={types.value} />}
     </>
   )
 }
@@ -108,7 +118,8 @@ const TaskForm = ({ draft, types }: { readonly draft: Draft; readonly types: Rea
   const [edited, setEdited] = useState<{ readonly type: string; readonly payload: Json.Json | undefined }>()
   const payload = edited?.type === type ? edited.payload : begin
   const setPayload = (payload: Json.Json | undefined) => setEdited({ type, payload })
-  const formable = field !== undefined && field.kind !== "raw" && (payload === undefined || Form.covers(field, payload) || edited?.type === type)
+  const formable = field !== undefined && field.kind !== "raw" &&
+    (payload === undefined || Form.covers(field, payload) || edited?.type === type)
   const [wantRaw, setWantRaw] = useState(false)
   const raw = wantRaw || !formable
   const [options, setOptions] = useState(draft.options)
@@ -155,15 +166,33 @@ const TaskForm = ({ draft, types }: { readonly draft: Draft; readonly types: Rea
         title="Task"
         aside={field !== undefined && field.kind !== "raw" && (
           <div class="segments" role="group" aria-label="How the payload is edited">
-            <button type="button" aria-pressed={!raw} disabled={!formable} onClick={() => setWantRaw(false)}>Form</button>
-            <button type="button" aria-pressed={raw} onClick={() => setWantRaw(true)}>JSON</button>
+            <button
+              type="button"
+              aria-pressed={!raw}
+              disabled={!formable}
+              onClick={() =>
+                setWantRaw(false)}
+            >
+              Form
+            </button>
+            <button
+              type="button"
+              aria-pressed={raw}
+              onClick={() =>
+                setWantRaw(true)}
+            >
+              JSON
+            </button>
           </div>
         )}
       >
         <div class="property">
-          <div class="label"><label for="type">Type</label></div>
+          <div class="label">
+            <label for="type">Type</label>
+          </div>
           <input
             id="type"
+            type="text"
             list="types"
             required
             autocomplete="off"
@@ -177,11 +206,14 @@ const TaskForm = ({ draft, types }: { readonly draft: Draft; readonly types: Rea
         </div>
         {type !== "" && definition === undefined && (
           <p class="note">
-            No worker of this process handles this type: its payload is not checked here, and another worker has to run it.
+            No worker of this process handles this type: its payload is not checked here, and another worker has to run
+            it.
           </p>
         )}
         {draft.masked && draft.type === type && (
-          <p class="note">What the server masks is not here to be copied: those fields are empty and have to be filled in.</p>
+          <p class="note">
+            What the server masks is not here to be copied: those fields are empty and have to be filled in.
+          </p>
         )}
         {type === ""
           ? <TypeList types={types} choose={setType} />
@@ -198,7 +230,9 @@ const TaskForm = ({ draft, types }: { readonly draft: Draft; readonly types: Rea
         <div class="options">
           {optionFields.map(([name, label, kind]) => (
             <div key={name} class="property">
-              <div class="label"><label for={`option-${name}`}>{label}</label></div>
+              <div class="label">
+                <label for={`option-${name}`}>{label}</label>
+              </div>
               <input
                 id={`option-${name}`}
                 {...kind === "time" ? { type: "datetime-local" as const, step: 1 } : { type: "text" as const }}

@@ -72,7 +72,7 @@ const Instance = ({ view }: { readonly view: Given }) => (
     class="instance"
     aside={<span class="muted num">{view === undefined ? "" : `version ${view.version}`}</span>}
   >
-    <dl class="facts">
+    <dl class="facts line">
       <Fact name="Up for">
         {view === undefined ? "…" : <Since at={view.started} />}
       </Fact>
@@ -104,7 +104,9 @@ const Warnings = ({ health, view }: { readonly view: Given; readonly health: Res
       .map(({ lastTurnAgoMs, name }) =>
         `${name} stands still${lastTurnAgoMs === null ? "" : `: its last turn was ${Format.ago(lastTurnAgoMs)}`}`
       ),
-    ...(view?.unhandledTypes ?? []).map((type) => `Tasks of type ${type} wait, and no worker of this process handles it`)
+    ...(view?.unhandledTypes ?? []).map((type) =>
+      `Tasks of type ${type} wait, and no worker of this process handles it`
+    )
   ]
   return (
     <Panel title="Health" class="health" aside={<a href={href("/readyz")} data-external>readyz</a>}>
@@ -113,7 +115,9 @@ const Warnings = ({ health, view }: { readonly view: Given; readonly health: Res
         : lines.length === 0
         ? (
           <div class="fine">
-            <span class="good"><Icon name="check" /></span>
+            <span class="good">
+              <Icon name="check" />
+            </span>
             <div>
               <b>Everything turns</b>
               <p class="muted">
@@ -192,7 +196,14 @@ const Charts = ({ series }: { readonly series: Series | undefined }) => {
         <span class="muted">this instance, a bar for every {bucket}</span>
         <div class="segments" role="group" aria-label="Range">
           {ranges.map(([name, ms]) => (
-            <button key={name} type="button" aria-pressed={range === ms} onClick={() => setRange(ms)}>{name}</button>
+            <button
+              key={name}
+              type="button"
+              aria-pressed={range === ms}
+              onClick={() => setRange(ms)}
+            >
+              {name}
+            </button>
           ))}
         </div>
       </header>
@@ -253,22 +264,38 @@ const RunningNow = ({ at, view }: { readonly view: Given; readonly at: number })
     aside={<span class="muted num">{view === undefined ? "" : `${view.running.length} here`}</span>}
   >
     <div class="scroll" tabIndex={0}>
-      {view === undefined ? <Empty>…</Empty> : view.running.length === 0 ? <Empty>Nothing runs right now.</Empty> : (
-        <table class="compact">
-          <thead><tr><th class="id">Id</th><th>Type</th><th>Queue</th><th class="number">Attempt</th><th class="number">Running for</th></tr></thead>
-          <tbody>
-            {view.running.map(({ attempt, id, queue, runningForMs, type }) => (
-              <tr key={`${id}:${attempt}`} data-row={String(id)} tabIndex={-1}>
-                <td class="id num"><a href={href(`/tasks/${id}`)}>{String(id)}</a></td>
-                <td title={type}>{type}</td>
-                <td class="muted" title={queue}>{queue}</td>
-                <td class="number num">{attempt}</td>
-                <td class="number"><Running at={at} ms={runningForMs} /></td>
+      {view === undefined ?
+        <Empty>…</Empty> :
+        view.running.length === 0 ?
+        <Empty>Nothing runs right now.</Empty> :
+        (
+          <table class="compact">
+            <thead>
+              <tr>
+                <th class="id">Id</th>
+                <th>Type</th>
+                <th>Queue</th>
+                <th class="number">Attempt</th>
+                <th class="number">Running for</th>
               </tr>
-            ))}
-          </tbody>
-        </table>
-      )}
+            </thead>
+            <tbody>
+              {view.running.map(({ attempt, id, queue, runningForMs, type }) => (
+                <tr key={`${id}:${attempt}`} data-row={String(id)} tabIndex={-1}>
+                  <td class="id num">
+                    <a href={href(`/tasks/${id}`)}>{String(id)}</a>
+                  </td>
+                  <td title={type}>{type}</td>
+                  <td class="muted" title={queue}>{queue}</td>
+                  <td class="number num">{attempt}</td>
+                  <td class="number">
+                    <Running at={at} ms={runningForMs} />
+                  </td>
+                </tr>
+              ))}
+            </tbody>
+          </table>
+        )}
     </div>
   </Panel>
 )
@@ -276,25 +303,43 @@ const RunningNow = ({ at, view }: { readonly view: Given; readonly at: number })
 const Recent = ({ view }: { readonly view: Given }) => (
   <Panel title="Ended last" class="fixed" aside={<span class="muted">here, latest first</span>}>
     <div class="scroll" tabIndex={0}>
-      {view === undefined ? <Empty>…</Empty> : view.recent.length === 0 ? <Empty>Nothing has ended here yet.</Empty> : (
-        <table class="compact recent">
-          <thead><tr><th class="id">Id</th><th class="state">Status</th><th>Type</th><th class="number">Took</th><th class="number">Ended</th></tr></thead>
-          <tbody>
-            {view.recent.map(({ durationMs, endedAt, error, id, status, type }) => (
-              <tr key={`${id}:${endedAt.epochMilliseconds}`} data-row={String(id)} tabIndex={-1}>
-                <td class="id num"><a href={href(`/tasks/${id}`)}>{String(id)}</a></td>
-                <td class="state"><Badge state={status} /></td>
-                <td title={error === null ? type : `${type}\n${error.tag}: ${error.message}`}>
-                  {type}
-                  {error !== null && <span class="bad"> {error.tag}: {error.message}</span>}
-                </td>
-                <td class="number num">{durationMs === null ? "–" : Format.duration(durationMs)}</td>
-                <td class="number muted"><Ago at={endedAt} /></td>
+      {view === undefined ?
+        <Empty>…</Empty> :
+        view.recent.length === 0 ?
+        <Empty>Nothing has ended here yet.</Empty> :
+        (
+          <table class="compact recent">
+            <thead>
+              <tr>
+                <th class="id">Id</th>
+                <th class="state">Status</th>
+                <th>Type</th>
+                <th class="number">Took</th>
+                <th class="number">Ended</th>
               </tr>
-            ))}
-          </tbody>
-        </table>
-      )}
+            </thead>
+            <tbody>
+              {view.recent.map(({ durationMs, endedAt, error, id, status, type }) => (
+                <tr key={`${id}:${endedAt.epochMilliseconds}`} data-row={String(id)} tabIndex={-1}>
+                  <td class="id num">
+                    <a href={href(`/tasks/${id}`)}>{String(id)}</a>
+                  </td>
+                  <td class="state">
+                    <Badge state={status} />
+                  </td>
+                  <td title={error === null ? type : `${type}\n${error.tag}: ${error.message}`}>
+                    {type}
+                    {error !== null && <span class="bad">{error.tag}: {error.message}</span>}
+                  </td>
+                  <td class="number num">{durationMs === null ? "–" : Format.duration(durationMs)}</td>
+                  <td class="number muted">
+                    <Ago at={endedAt} />
+                  </td>
+                </tr>
+              ))}
+            </tbody>
+          </table>
+        )}
     </div>
   </Panel>
 )

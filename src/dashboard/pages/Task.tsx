@@ -29,7 +29,12 @@ import { idOf } from "../tasks.ts"
 export const TaskPage = ({ id: text }: { readonly id: string }) => {
   const id = idOf(text)
   if (id === undefined) {
-    return <Trouble title="There is no such task" message={`“${text}” is not the id of a task: ids are decimal numbers such as 42.`} />
+    return (
+      <Trouble
+        title="There is no such task"
+        message={`“${text}” is not the id of a task: ids are decimal numbers such as 42.`}
+      />
+    )
   }
   return <Known key={text} id={id} />
 }
@@ -50,7 +55,12 @@ const Known = ({ id }: { readonly id: Ids.TaskId }) => {
   if (task === undefined || problem?.tag === "NotFound") {
     if (problem === undefined) return <Empty>…</Empty>
     return problem.tag === "NotFound"
-      ? <Trouble title={`There is no task ${id}`} message="It was never there, or its time is over: what has ended is removed after a while." />
+      ? (
+        <Trouble
+          title={`There is no task ${id}`}
+          message="It was never there, or its time is over: what has ended is removed after a while."
+        />
+      )
       : <Trouble title={`Task ${id} cannot be read`} message={problem.message} again={reload} />
   }
   const state = stateOf(task, Clock.now())
@@ -58,7 +68,9 @@ const Known = ({ id }: { readonly id: Ids.TaskId }) => {
     <article class="task">
       <header class="title">
         <div>
-          <p class="muted"><a href={href("/tasks", { type: task.type })}>{task.type}</a></p>
+          <p class="muted">
+            <a href={href("/tasks", { type: task.type })}>{task.type}</a>
+          </p>
           <h1>
             Task <span class="num">{String(id)}</span>
             <Copy text={() => String(id)} says="Copy the id" />
@@ -84,7 +96,9 @@ const Known = ({ id }: { readonly id: Ids.TaskId }) => {
           {task.cancellation !== null && <Cancelled cancellation={task.cancellation} />}
           <Panel
             title="Timeline"
-            aside={<span class="muted num">{`${task.attempts} of ${Format.plural(task.maxAttempts, "attempt")} used`}</span>}
+            aside={
+              <span class="muted num">{`${task.attempts} of ${Format.plural(task.maxAttempts, "attempt")} used`}</span>
+            }
           >
             <Timeline task={task} />
           </Panel>
@@ -133,20 +147,45 @@ const Fact = ({ children, name }: { readonly name: string; readonly children: Co
 )
 
 const Facts = ({ task }: { readonly task: TaskDetail }) => (
-  <Panel title="Facts" aside={task.handledHere === false ? <span class="muted">not handled by this worker</span> : null}>
+  <Panel
+    title="Facts"
+    aside={task.handledHere === false ? <span class="muted">not handled by this worker</span> : null}
+  >
     <dl class="facts">
-      <Fact name="Queue"><a href={href("/tasks", { queue: task.queue })}>{task.queue}</a></Fact>
+      <Fact name="Queue">
+        <a href={href("/tasks", { queue: task.queue })}>{task.queue}</a>
+      </Fact>
       <Fact name="Priority">{task.priority}</Fact>
-      {task.tag !== null && <Fact name="Tag"><a href={href("/tasks", { tag: task.tag })}>{task.tag}</a></Fact>}
-      {task.userId !== null && <Fact name="User"><a href={href("/tasks", { userId: task.userId })}>{task.userId}</a></Fact>}
+      {task.tag !== null && (
+        <Fact name="Tag">
+          <a href={href("/tasks", { tag: task.tag })}>{task.tag}</a>
+        </Fact>
+      )}
+      {task.userId !== null && (
+        <Fact name="User">
+          <a href={href("/tasks", { userId: task.userId })}>{task.userId}</a>
+        </Fact>
+      )}
       {task.uniqueKey !== null && <Fact name="Unique key">{task.uniqueKey}</Fact>}
       {task.timeoutMs !== null && <Fact name="Timeout">{Format.duration(task.timeoutMs)}</Fact>}
-      <Fact name="Created"><Moment at={task.createdAt} /></Fact>
+      <Fact name="Created">
+        <Moment at={task.createdAt} />
+      </Fact>
       {task.timing.waitedMs !== null && <Fact name="Waited">{Format.duration(task.timing.waitedMs)}</Fact>}
-      {task.timing.ranMs !== null && task.status !== "processing" && <Fact name="Ran">{Format.duration(task.timing.ranMs)}</Fact>}
-      {task.finishedAt !== null && <Fact name="Ended"><Ago at={task.finishedAt} /></Fact>}
+      {task.timing.ranMs !== null && task.status !== "processing" && (
+        <Fact name="Ran">{Format.duration(task.timing.ranMs)}</Fact>
+      )}
+      {task.finishedAt !== null && (
+        <Fact name="Ended">
+          <Ago at={task.finishedAt} />
+        </Fact>
+      )}
       {task.lockedBy !== null && <Fact name="Held by">{task.lockedBy}</Fact>}
-      {task.lockedBy !== null && <Fact name="Lease"><Lease task={task} /></Fact>}
+      {task.lockedBy !== null && (
+        <Fact name="Lease">
+          <Lease task={task} />
+        </Fact>
+      )}
       <Fact name="Epoch">{task.epoch}</Fact>
     </dl>
   </Panel>
@@ -162,7 +201,8 @@ const told: Readonly<Record<string, string>> = {
   already_cancelled: "It had been cancelled already."
 }
 
-const outcomeOf = (problem: Problem) => problem.outcome === undefined ? problem.message : told[problem.outcome] ?? problem.message
+const outcomeOf = (problem: Problem) =>
+  problem.outcome === undefined ? problem.message : told[problem.outcome] ?? problem.message
 
 const Actions = ({ changed, task }: { readonly task: TaskDetail; readonly changed: () => void }) => {
   const mayAct = useMayAct()
@@ -207,16 +247,20 @@ const Actions = ({ changed, task }: { readonly task: TaskDetail; readonly change
     if (!answer.ok) return say(outcomeOf(answer.problem), "bad")
     const { outcome } = answer.value
     if (outcome === "cancelled") return say(`Task ${id} is cancelled.`, "good")
-    if (outcome === "queued") return say(action === "retry" ? `Task ${id} is queued again.` : `Task ${id} is due now.`, "good")
+    if (outcome === "queued") {
+      return say(action === "retry" ? `Task ${id} is queued again.` : `Task ${id} is due now.`, "good")
+    }
     say(told[outcome] ?? outcome)
   }
 
-  useKeys(mayAct
-    ? [
-      { keys: "c", says: "Cancel the task", run: () => void act("cancel") },
-      { keys: "r", says: "Run the task again", run: () => void act("retry") }
-    ]
-    : [])
+  useKeys(
+    mayAct
+      ? [
+        { keys: "c", says: "Cancel the task", run: () => void act("cancel") },
+        { keys: "r", says: "Run the task again", run: () => void act("retry") }
+      ]
+      : []
+  )
 
   if (!mayAct) return <span class="muted">This server only shows.</span>
   const button = (action: Action, label: string, style: string) => (

@@ -64,7 +64,8 @@ export const TaskList = () => {
     go(href("/tasks", { ...filter, before: to.cursor }), { state: to.trail })
   }
   const toOlder = () => value?.next != null && step(Keyset.older(trail, before, String(value.next)))
-  const toNewer = () => step(Keyset.newer(trail) ?? (before === undefined ? undefined : { cursor: undefined, trail: [] }))
+  const toNewer = () =>
+    step(Keyset.newer(trail) ?? (before === undefined ? undefined : { cursor: undefined, trail: [] }))
 
   useKeys([
     ...rowKeys,
@@ -162,8 +163,16 @@ const Nothing = (
   }
   if (before !== undefined) return <Empty>There are no older tasks.</Empty>
   return Object.keys(filter).length === 0
-    ? <Empty>There is no task yet. <a href={href("/enqueue")}>Enqueue the first one</a>.</Empty>
-    : <Empty>No task matches. <a href={href("/tasks")}>Show all tasks</a></Empty>
+    ? (
+      <Empty>
+        There is no task yet. <a href={href("/enqueue")}>Enqueue the first one</a>.
+      </Empty>
+    )
+    : (
+      <Empty>
+        No task matches. <a href={href("/tasks")}>Show all tasks</a>
+      </Empty>
+    )
 }
 
 /** Live counts by status: those of the tables, or, with other filters, of what these leave. */

@@ -69,7 +69,10 @@ export const Bulk = ({ clear, done, filter, ids, selectEverything, total, wholeP
       busy += answer.value.busy
       next = answer.value.next
       if (next === null || stopped.current) {
-        say(`${result(action, changed, unchanged, busy)}${next === null ? "" : " You stopped it there."}`, next === null ? "good" : "plain")
+        say(
+          `${result(action, changed, unchanged, busy)}${next === null ? "" : " You stopped it there."}`,
+          next === null ? "good" : "plain"
+        )
         break
       }
       setProgress(result(action, changed, unchanged, busy))
@@ -96,9 +99,15 @@ export const Bulk = ({ clear, done, filter, ids, selectEverything, total, wholeP
   return (
     <div class="bulk row">
       <button type="button" disabled={none} onClick={() => void act("retry")}>Run again</button>
-      <button type="button" disabled={none} class={none ? "" : "danger"} onClick={() => void act("cancel")}>Cancel</button>
+      <button type="button" disabled={none} class={none ? "" : "danger"} onClick={() => void act("cancel")}>
+        Cancel
+      </button>
       <span class="muted num">
-        {none ? "Select tasks to act on many at once" : everything ? `All ${total === undefined ? "" : tasks(total)} that match` : `${Format.plural(ids.length, "task")} selected`}
+        {none
+          ? "Select tasks to act on many at once"
+          : everything
+          ? `All ${total === undefined ? "" : tasks(total)} that match`
+          : `${Format.plural(ids.length, "task")} selected`}
       </span>
       {wholePage && total !== undefined && (
         <button type="button" class="link" onClick={selectEverything}>{`Select all ${tasks(total)} that match`}</button>
@@ -108,11 +117,14 @@ export const Bulk = ({ clear, done, filter, ids, selectEverything, total, wholeP
   )
 }
 
-const tasks = ({ capped, count }: Count) => `${Format.count(count, capped)} ${count === 1 && !capped ? "task" : "tasks"}`
+const tasks = ({ capped, count }: Count) =>
+  `${Format.count(count, capped)} ${count === 1 && !capped ? "task" : "tasks"}`
 
 const result = (action: Verb, changed: number, unchanged: number, busy: number) =>
   [
     `${Format.plural(changed, "task")} ${action === "cancel" ? "cancelled" : "queued again"}.`,
-    ...(unchanged === 0 ? [] : [`${Format.plural(unchanged, "task")} stayed: the action does not apply to their state.`]),
+    ...(unchanged === 0
+      ? []
+      : [`${Format.plural(unchanged, "task")} stayed: the action does not apply to their state.`]),
     ...(busy === 0 ? [] : [`${Format.plural(busy, "task")} stayed, as another transaction holds them: try again.`])
   ].join(" ")

@@ -16,7 +16,9 @@ export const Cancelled = ({ cancellation }: { readonly cancellation: Cancellatio
     <Panel
       title="Cancel"
       class="cancel"
-      aside={totalMs === null ? <span class="muted">still going on</span> : <span class="num">{exact(totalMs)} in all</span>}
+      aside={totalMs === null
+        ? <span class="muted">still going on</span>
+        : <span class="num">{exact(totalMs)} in all</span>}
     >
       <ol class="steps">
         <li>
@@ -26,7 +28,9 @@ export const Cancelled = ({ cancellation }: { readonly cancellation: Cancellatio
         {steps.map(([name, ms, meaning]) => (
           <li key={name} title={meaning} class={ms === null ? "unknown" : ""}>
             <b>{name}</b>
-            <span class="num">{ms === null ? <span class="muted">{totalMs === null ? "…" : "–"}</span> : `+ ${exact(ms)}`}</span>
+            <span class="num">
+              {ms === null ? <span class="muted">{totalMs === null ? "…" : "–"}</span> : `+ ${exact(ms)}`}
+            </span>
           </li>
         ))}
       </ol>

@@ -32,7 +32,11 @@ const data = (kind: Props["kind"], at: Props["at"], lines: Props["lines"]): UPlo
 }
 
 /** Where there is nothing to see, the axis still has its length. */
-const room = (_: UPlot, __: number, max: number | null): [number, number] => [0, max === null || max <= 0 ? 1 : max * 1.1]
+const room = (
+  _: UPlot,
+  __: number,
+  max: number | null
+): [number, number] => [0, max === null || max <= 0 ? 1 : max * 1.1]
 
 export const Chart = ({ at, format, kind, lines, note, title }: Props) => {
   const frame = useRef<HTMLDivElement>(null)
@@ -84,7 +88,9 @@ export const Chart = ({ at, format, kind, lines, note, title }: Props) => {
             ...axis,
             size: 52,
             space: 32,
-            incrs: kind === "bars" ? [1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 1e4, 2e4, 5e4, 1e5, 1e6] : undefined,
+            incrs: kind === "bars"
+              ? [1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 1e4, 2e4, 5e4, 1e5, 1e6]
+              : undefined,
             values: (_, splits) => splits.map((split) => latest.current.format(split))
           }
         ],
@@ -92,8 +98,21 @@ export const Chart = ({ at, format, kind, lines, note, title }: Props) => {
           {},
           ...drawn.map(({ color: property, label }) =>
             kind === "bars"
-              ? { label, fill: () => color(property), stroke: () => color(property), width: 0, paths: bars, points: { show: false } }
-              : { label, stroke: () => color(property), width: 1.5, spanGaps: false, points: { size: 4, fill: () => color(property) } }
+              ? {
+                label,
+                fill: () => color(property),
+                stroke: () => color(property),
+                width: 0,
+                paths: bars,
+                points: { show: false }
+              }
+              : {
+                label,
+                stroke: () => color(property),
+                width: 1.5,
+                spanGaps: false,
+                points: { size: 4, fill: () => color(property) }
+              }
           )
         ],
         hooks: { setCursor: [(self) => read(self.cursor.idx)] }

@@ -89,7 +89,12 @@ export const FilterBar = ({ filter }: { readonly filter: Filter }) => {
       <datalist id="known-types">
         {(types.value ?? []).map(({ type }) => <option key={type} value={type} />)}
       </datalist>
-      <button type="button" class="clear" disabled={!filled} onClick={() => go(href("/tasks", { status: filter.status }))}>
+      <button
+        type="button"
+        class="clear"
+        disabled={!filled}
+        onClick={() => go(href("/tasks", { status: filter.status }))}
+      >
         Clear
       </button>
     </form>

@@ -13,7 +13,11 @@ export const JsonTree = (
     <Copy text={() => Json.pretty(value)} says={`Copy ${label} as JSON`} />
     {Json.isContainer(value)
       ? <Members value={value} depth={0} />
-      : <div><Leaf value={value} /></div>}
+      : (
+        <div>
+          <Leaf value={value} />
+        </div>
+      )}
   </div>
 )
 
@@ -50,12 +54,27 @@ const Member = (
   const container = Json.isContainer(value) && Json.entries(value).length > 0
   const [open, setOpen] = useState(container && depth < 2 && Json.entries(value as Json.JsonObject).length <= 20)
   const label = <span class={index ? "index" : "key"}>{name}</span>
-  if (!Json.isContainer(value)) return <li>{label}<span class="muted">:</span> <Leaf value={value} /></li>
-  if (!container) return <li>{label}<span class="muted">: {Json.summary(value)}</span></li>
+  if (!Json.isContainer(value)) {
+    return (
+      <li>
+        {label}
+        <span class="muted">:</span> <Leaf value={value} />
+      </li>
+    )
+  }
+  if (!container) {
+    return (
+      <li>
+        {label}
+        <span class="muted">: {Json.summary(value)}</span>
+      </li>
+    )
+  }
   return (
     <li>
       <button type="button" class="branch" aria-expanded={open} onClick={() => setOpen(!open)}>
-        {label}<span class="muted">{open ? (Array.isArray(value) ? ": [" : ": {") : `: ${Json.summary(value)}`}</span>
+        {label}
+        <span class="muted">{open ? (Array.isArray(value) ? ": [" : ": {") : `: ${Json.summary(value)}`}</span>
       </button>
       {open && (
         <>
@@ -72,7 +91,10 @@ const Leaf = ({ value }: { readonly value: null | boolean | number | string }) =
   if (Json.isMasked(value)) return <span class="masked" title="The server does not show it">masked</span>
   if (typeof value === "number" && Json.isRounded(value)) {
     return (
-      <span class="number" title="Integers beyond 2^53 are rounded on their way here: the stored value may differ in its last digits">
+      <span
+        class="number"
+        title="Integers beyond 2^53 are rounded on their way here: the stored value may differ in its last digits"
+      >
         ≈ {String(value)}
       </span>
     )

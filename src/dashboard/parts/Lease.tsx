@@ -12,7 +12,13 @@ export const Lease = ({ task }: { readonly task: TaskDetail }) => {
   }
   return (
     <span>
-      {seen.current.renewed ? <>seen renewed <Ago at={{ epochMilliseconds: seen.current.at }} />, </> : null}
+      {seen.current.renewed
+        ? (
+          <>
+            seen renewed <Ago at={{ epochMilliseconds: seen.current.at }} />,
+          </>
+        )
+        : null}
       expires <Ago at={task.leaseExpiresAt} />
     </span>
   )

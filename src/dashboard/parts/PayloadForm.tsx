@@ -91,7 +91,12 @@ const numberProblem = (text: string, integer: boolean): string | undefined => {
 }
 
 const BooleanField = ({ change, id, value }: Of<"boolean"> & Named) => (
-  <input id={id} type="checkbox" checked={value === true} onChange={(event) => change(event.currentTarget.checked)} />
+  <input
+    id={id}
+    type="checkbox"
+    checked={value === true}
+    onChange={(event) => change(event.currentTarget.checked)}
+  />
 )
 
 const ChoiceField = ({ change, field: { options }, id, value }: Of<"choice"> & Named) => (
@@ -161,7 +166,12 @@ const ObjectField = ({ change, field: { properties }, value }: Of<"object">) => 
     <div class="object-field">
       {properties.length === 0 && <p class="muted">It has no fields.</p>}
       {properties.map((property) => (
-        <Property key={property.name} property={property} value={object[property.name]} change={(value) => set(property.name, value)} />
+        <Property
+          key={property.name}
+          property={property}
+          value={object[property.name]}
+          change={(value) => set(property.name, value)}
+        />
       ))}
     </div>
   )
@@ -175,7 +185,9 @@ const Property = (
   }
 ) => {
   const id = useId()
-  const [given, setGiven] = useState(required || value !== undefined)
+  // Empty is left out, where that is enough to say it.
+  const simple = field.kind === "text" || field.kind === "number"
+  const [given, setGiven] = useState(required || simple || value !== undefined)
   const nested = field.kind === "object" || field.kind === "list" || field.kind === "union"
   const hint = field.kind === "text" || field.kind === "number" ? field.hint : undefined
   const label = (
@@ -185,11 +197,16 @@ const Property = (
     </>
   )
   return (
-    <div class={`property ${nested ? "nested" : ""}`} role={nested ? "group" : undefined} aria-label={nested ? name : undefined}>
+    <div
+      class={`property ${nested ? "nested" : ""}`}
+      role={nested ? "group" : undefined}
+      aria-label={nested ? name : undefined}
+    >
       <div class="label">
         {nested ? <span>{label}</span> : <label for={id}>{label}</label>}
         {hint !== undefined && <span class="muted hint">{hint}</span>}
-        {!required && (
+        {!required && simple && <span class="muted hint">optional</span>}
+        {!required && !simple && (
           <label class="optional">
             <input
               type="checkbox"
@@ -203,7 +220,14 @@ const Property = (
           </label>
         )}
       </div>
-      {given && <Field id={id} field={field} value={value} change={change} />}
+      {given && (
+        <Field
+          id={id}
+          field={field}
+          value={value}
+          change={(value) => change(simple && !required && value === "" ? undefined : value)}
+        />
+      )}
       {field.description !== undefined && <p class="muted">{field.description}</p>}
     </div>
   )

@@ -11,15 +11,23 @@ export const QueueTable = ({ queues }: { readonly queues: ReadonlyArray<QueueSta
         <th>Scheduled</th>
         <th>Processing</th>
         <th>Oldest due</th>
-        <th class="ended">Completed<span class="muted">/min</span></th>
-        <th class="ended">Failed<span class="muted">/min</span></th>
-        <th class="ended">Cancelled<span class="muted">/min</span></th>
+        <th class="ended">
+          Completed<span class="muted">/min</span>
+        </th>
+        <th class="ended">
+          Failed<span class="muted">/min</span>
+        </th>
+        <th class="ended">
+          Cancelled<span class="muted">/min</span>
+        </th>
       </tr>
     </thead>
     <tbody>
       {queues.map((queue) => (
         <tr key={queue.name} data-row={queue.name} tabIndex={-1}>
-          <td class="name"><a href={href("/tasks", { queue: queue.name })}>{queue.name}</a></td>
+          <td class="name">
+            <a href={href("/tasks", { queue: queue.name })}>{queue.name}</a>
+          </td>
           <Amount label="Due" of={queue.due} to={href("/tasks", { queue: queue.name, status: "queued" })} />
           <Amount label="Scheduled" of={queue.scheduled} to={href("/tasks", { queue: queue.name, status: "queued" })} />
           <Amount

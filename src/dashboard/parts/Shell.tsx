@@ -73,7 +73,13 @@ export const Shell = ({ children }: { readonly children: ComponentChildren }) =>
             <Icon name="help" />
           </button>
           {known?.tokenRequired === true && (
-            <button type="button" class="plain" aria-label="Sign out" title="Sign out" onClick={() => void signOut()}>
+            <button
+              type="button"
+              class="plain"
+              aria-label="Sign out"
+              title="Sign out"
+              onClick={() => void signOut()}
+            >
               <Icon name="exit" />
             </button>
           )}
@@ -83,7 +89,8 @@ export const Shell = ({ children }: { readonly children: ComponentChildren }) =>
         <div class="banner" role="alert">
           <Icon name="warning" />
           <span>
-            <b>Disconnected, retrying.</b> {trouble.message} What you see is from {Format.clock(new Date(trouble.since))}.
+            <b>Disconnected, retrying.</b> {trouble.message} What you see is from{" "}
+            {Format.clock(new Date(trouble.since))}.
           </span>
         </div>
       )}
@@ -108,7 +115,13 @@ const ThemeButton = () => {
   const theme = Store.useStore(Theme.theme)
   const label = `Theme: ${theme}`
   return (
-    <button type="button" class="plain" aria-label={label} title={label} onClick={() => Theme.choose(Theme.next(theme))}>
+    <button
+      type="button"
+      class="plain"
+      aria-label={label}
+      title={label}
+      onClick={() => Theme.choose(Theme.next(theme))}
+    >
       <Icon name={icons[theme]} />
     </button>
   )
@@ -132,11 +145,15 @@ const Help = ({ close }: { readonly close: () => void }) => {
           </div>
         ))}
         <div>
-          <dt><kbd>Esc</kbd></dt>
+          <dt>
+            <kbd>Esc</kbd>
+          </dt>
           <dd>Close, leave a field</dd>
         </div>
       </dl>
-      <div class="row end"><button type="button" autofocus onClick={close}>Close</button></div>
+      <div class="row end">
+        <button type="button" autofocus onClick={close}>Close</button>
+      </div>
     </Dialog>
   )
 }

@@ -1,9 +1,9 @@
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks"
+import type * as Task from "../../Task.ts"
 import * as Format from "../format.ts"
 import type { Json } from "../json.ts"
 import { type Follow, useEvents } from "../live.ts"
 import { type Event, isClosing, Pace, type Text, Transcript } from "../transcript.ts"
-import type * as Task from "../../Task.ts"
 import { Badge } from "./Badge.tsx"
 import { JsonTree } from "./JsonTree.tsx"
 import { Empty, Panel } from "./Panel.tsx"
@@ -68,7 +68,7 @@ export const StreamView = ({ attempts, closed, id, processing, story }: Props) =
         {usage !== undefined && (
           <span>
             {`${Format.count(usage.inputTokens)} tokens in, ${Format.count(usage.outputTokens)} out`}
-            {usage.model !== undefined && <span class="muted"> · {usage.model}</span>}
+            {usage.model !== undefined && <span class="muted">· {usage.model}</span>}
           </span>
         )}
       </div>
@@ -81,7 +81,11 @@ export const StreamView = ({ attempts, closed, id, processing, story }: Props) =
       )}
       {earlier.map((text, index) => (
         <details key={String(text.epoch)}>
-          <summary>{`What an earlier attempt said (${index + 1} of ${earlier.length}, ${Format.plural(text.length, "character")})`}</summary>
+          <summary>
+            {`What an earlier attempt said (${index + 1} of ${earlier.length}, ${
+              Format.plural(text.length, "character")
+            })`}
+          </summary>
           <Growing key={String(text.epoch)} text={text} length={text.length} />
         </details>
       ))}
@@ -89,7 +93,11 @@ export const StreamView = ({ attempts, closed, id, processing, story }: Props) =
       {text !== undefined
         ? <Growing key={String(text.epoch)} text={text} length={text.length} />
         : count === 0
-        ? <Empty>{state === "connecting" ? "…" : processing ? "It has not said anything yet." : "It has said nothing."}</Empty>
+        ? (
+          <Empty>
+            {state === "connecting" ? "…" : processing ? "It has not said anything yet." : "It has said nothing."}
+          </Empty>
+        )
         : null}
       <EventList events={events} dropped={dropped} />
       <span class="offscreen" aria-live="polite">{end === undefined ? "" : `Attempt ${attempts}: ${end.event}`}</span>

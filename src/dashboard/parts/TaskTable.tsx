@@ -1,7 +1,7 @@
+import type { TaskSummary } from "../../server/Views.ts"
 import * as Clock from "../clock.ts"
 import * as Format from "../format.ts"
 import { go, href } from "../router.ts"
-import type { TaskSummary } from "../../server/Views.ts"
 import { stateOf } from "../state.ts"
 import { Badge } from "./Badge.tsx"
 import { Ago, Since } from "./Elapsed.tsx"
@@ -67,19 +67,34 @@ const Row = ({ selection, task }: { readonly task: TaskSummary; readonly selecti
           />
         </td>
       )}
-      <td class="id num"><a href={href(`/tasks/${id}`)}>{id}</a></td>
-      <td class="state"><Badge state={stateOf(task, Clock.now())} /></td>
+      <td class="id num">
+        <a href={href(`/tasks/${id}`)}>{id}</a>
+      </td>
+      <td class="state">
+        <Badge state={stateOf(task, Clock.now())} />
+      </td>
       <td class="type" title={task.type}>{task.type}</td>
       <td class="queue" title={task.queue}>{task.queue}</td>
       <td class="whose" title={[task.tag, task.userId].filter((each) => each !== null).join(" · ")}>
         {task.tag !== null && <span class="chip">{task.tag}</span>}
         {task.userId !== null && <span class="chip user">{task.userId}</span>}
       </td>
-      <td class="attempts num">{task.attempts}<span class="muted">/{task.maxAttempts}</span></td>
-      <td class="when"><Ago at={task.createdAt} /></td>
-      <td class="took num"><Took task={task} /></td>
+      <td class="attempts num">
+        {task.attempts}
+        <span class="muted">/{task.maxAttempts}</span>
+      </td>
+      <td class="when">
+        <Ago at={task.createdAt} />
+      </td>
+      <td class="took num">
+        <Took task={task} />
+      </td>
       <td class="error" title={task.error === null ? undefined : `${task.error.tag}: ${task.error.message}`}>
-        {task.error !== null && <><b>{task.error.tag}</b> {task.error.message}</>}
+        {task.error !== null && (
+          <>
+            <b>{task.error.tag}</b> {task.error.message}
+          </>
+        )}
       </td>
     </tr>
   )
@@ -88,7 +103,13 @@ const Row = ({ selection, task }: { readonly task: TaskSummary; readonly selecti
 const Took = ({ task }: { readonly task: TaskSummary }) => {
   if (task.status === "processing" && task.startedAt !== null) return <Since at={task.startedAt} />
   if (task.status === "queued") {
-    return task.runAt.epochMilliseconds > Clock.now() ? <span class="muted">due <Ago at={task.runAt} /></span> : null
+    return task.runAt.epochMilliseconds > Clock.now()
+      ? (
+        <span class="muted">
+          due <Ago at={task.runAt} />
+        </span>
+      )
+      : null
   }
   if (task.finishedAt === null || task.startedAt === null) return null
   return <>{Format.duration(Clock.millis(task.finishedAt) - Clock.millis(task.startedAt))}</>

@@ -29,21 +29,26 @@ export const Timeline = ({ task }: { readonly task: TaskDetail }) => {
     <ol class="timeline">
       <Entry at={createdAt}>
         <b>Created</b>
-        {later && attemptsEnded.length === 0 && <span class="muted"> for {Format.time(new Date(Clock.millis(runAt)))}</span>}
+        {later && attemptsEnded.length === 0 && (
+          <span class="muted">for {Format.time(new Date(Clock.millis(runAt)))}</span>
+        )}
       </Entry>
       {attemptsEnded.map((attempt) => <Ended key={attempt.epoch} attempt={attempt} />)}
       {status === "queued" && (
         <Entry at={runAt} class="open">
-          <b>{Clock.millis(runAt) > Clock.now() ? "Due" : "Waits"}</b>{" "}
-          {Clock.millis(runAt) > Clock.now()
+          <b>{Clock.millis(runAt) > Clock.now() ? "Due" : "Waits"}</b> {Clock.millis(runAt) > Clock.now()
             ? <Ago at={runAt} />
-            : <>to be claimed for <Since at={runAt} /></>}
+            : (
+              <>
+                to be claimed for <Since at={runAt} />
+              </>
+            )}
         </Entry>
       )}
       {status === "processing" && startedAt !== null && (
         <Entry at={startedAt} class="open">
           <b>Attempt {task.attempts}</b> runs for <Since at={startedAt} />
-          {timing.waitedMs !== null && <span class="muted"> after {Format.duration(timing.waitedMs)} of waiting</span>}
+          {timing.waitedMs !== null && <span class="muted">after {Format.duration(timing.waitedMs)} of waiting</span>}
           <Worker name={task.lockedBy} />
         </Entry>
       )}
@@ -52,12 +57,14 @@ export const Timeline = ({ task }: { readonly task: TaskDetail }) => {
           {startedAt !== null && (
             <Entry at={startedAt}>
               <b>Claimed</b>
-              {timing.waitedMs !== null && <span class="muted"> after {Format.duration(timing.waitedMs)} of waiting</span>}
+              {timing.waitedMs !== null && (
+                <span class="muted">after {Format.duration(timing.waitedMs)} of waiting</span>
+              )}
             </Entry>
           )}
           <Entry at={task.finishedAt} class={status}>
             <Badge state={status} />
-            {timing.ranMs !== null && <span class="muted"> after {Format.duration(timing.ranMs)}</span>}
+            {timing.ranMs !== null && <span class="muted">after {Format.duration(timing.ranMs)}</span>}
             {task.error !== null && <Failure error={task.error} />}
           </Entry>
         </>
@@ -75,16 +82,24 @@ export const Timeline = ({ task }: { readonly task: TaskDetail }) => {
 const Ended = ({ attempt }: { readonly attempt: Attempt }) => {
   const { durationMs, endedAt, error, outcome, reason, runAt, startedAt, worker } = attempt
   return (
-    <Entry at={startedAt ?? endedAt} class={outcome}>
-      <Badge state={outcome} />
-      {durationMs !== null
-        ? <span class="muted"> after {Format.duration(durationMs)}</span>
-        : startedAt === null && <span class="muted"> while nobody held it</span>}
-      {reason !== null && <span> {reason.replaceAll("_", " ")}</span>}
-      {runAt !== null && <span class="muted">, next at {Format.time(new Date(Clock.millis(runAt)))}</span>}
-      <Worker name={worker} />
-      {error !== null && <Failure error={error} />}
-    </Entry>
+    <>
+      {startedAt !== null && (
+        <Entry at={startedAt}>
+          <b>Claimed</b>
+          <Worker name={worker} />
+        </Entry>
+      )}
+      <Entry at={endedAt} class={outcome}>
+        <Badge state={outcome} />
+        {durationMs !== null
+          ? <span class="muted">{` after ${Format.duration(durationMs)}`}</span>
+          : startedAt === null && <span class="muted">{" while nobody held it"}</span>}
+        {reason !== null && <span>{` ${reason.replaceAll("_", " ")}`}</span>}
+        {runAt !== null && <span class="muted">{`, next at ${Format.time(new Date(Clock.millis(runAt)))}`}</span>}
+        {startedAt === null && <Worker name={worker} />}
+        {error !== null && <Failure error={error} />}
+      </Entry>
+    </>
   )
 }
 
