@@ -5,7 +5,8 @@
  * import { NodeHttpServer, NodeRuntime } from "@effect/platform-node"
  * import { Layer } from "effect"
  * import { HttpRouter } from "effect/http"
- * import { Dashboard, TaskQueue } from "effect-spindle"
+ * import { TaskQueue } from "effect-spindle"
+ * import * as Dashboard from "effect-spindle/Dashboard"
  * import { createServer } from "node:http"
  * import { database } from "./database.ts"
  *
@@ -18,6 +19,9 @@
  * NodeRuntime.runMain(Layer.launch(Dashboard.endStreamsBefore(server)))
  * ```
  *
+ * `token` is a way in of its own. An application that knows its users leaves it out, and provides a middleware that lets
+ * nobody else through: `Dashboard.layer(…).pipe(Layer.provide(onlyOperators))`; the README has a whole one.
+ *
  * A worker is shown if one is in the context, too: provide `Worker.layer` and `HandlerRegistry.layer` to `Dashboard.layer`.
  *
  * @since 0.1.0
@@ -27,7 +31,7 @@ import type * as FileSystem from "effect/FileSystem"
 import type * as Etag from "effect/http/Etag"
 import type * as HttpPlatform from "effect/http/HttpPlatform"
 import * as HttpRouter from "effect/http/HttpRouter"
-import * as Layer from "effect/Layer"
+import type * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import type * as Path from "effect/Path"
 import type * as Redacted from "effect/Redacted"

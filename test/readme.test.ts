@@ -13,7 +13,7 @@ const fenced = (language: string) =>
 describe("README", () => {
   it("shows code that compiles", () => {
     const blocks = fenced("ts").map(body)
-    assert.strictEqual(blocks.length, 3)
+    assert.strictEqual(blocks.length, 4)
     const [header, ...code] = body(read("types/readme.ts")).split("\n")
     assert.match(header!, /README/)
     assert.strictEqual(blocks.join("\n").replaceAll(/\n+/g, "\n"), code.join("\n").trim().replaceAll(/\n+/g, "\n"))

@@ -163,7 +163,7 @@ const makeHub = Effect.fnUntraced(function*(
           serve(state)
         } else if (Result.isFailure(pages)) {
           state.due = true
-          if (pages.failure.transient) serve(state)
+          if (pages.failure.transient || batch.length > 1) serve(state)
           else answer(state, Effect.fail(pages.failure))
         } else {
           const page = pages.success[n]
@@ -176,7 +176,10 @@ const makeHub = Effect.fnUntraced(function*(
       failures = 0
       return
     }
-    if (failures++ === 0) yield* Effect.logWarning("events cannot be read: followers wait", pages.failure.message)
+    failures++
+    // one of them may be what fails: next they are read for one by one
+    if (!pages.failure.transient) return
+    if (failures === 1) yield* Effect.logWarning("events cannot be read: followers wait", pages.failure.message)
     yield* Effect.sleep(Math.min(50 * 2 ** failures, 2000))
   })
 
@@ -207,28 +210,32 @@ const makeHub = Effect.fnUntraced(function*(
   }
 })
 
-// No answer is the same as an answer that the database is away.
+// No answer is the same as an answer that the database is away. What cannot be decoded ends its follower, not the loop.
 const attempt = <A>(effect: Effect.Effect<A, StorageError.StorageError>) =>
-  Effect.result(Effect.flatMap(
-    Db.patiently(effect, patience),
-    Option.match({
-      onNone: () =>
-        Effect.fail(
-          new StorageError.StorageError({
-            operation: "read the tasks' events",
-            transient: true,
-            cause: new Error("the connection does not answer")
-          })
-        ),
+  Db.patiently(effect, patience).pipe(
+    Effect.flatMap(Option.match({
+      onNone: () => unreadable(true, new Error("the connection does not answer")),
       onSome: Effect.succeed
-    })
-  ))
-
-const connect = (client: SqlClient.SqlClient) =>
-  StorageError.refine("connect to the database")(Db.controlPool(client, 1)).pipe(
-    Effect.tapError((error) => Effect.logWarning("the database cannot be used yet: followers wait", error.message)),
-    Effect.retry({ schedule: backoff, while: (error) => error.transient })
+    })),
+    Effect.catchDefect((defect) => unreadable(false, defect)),
+    Effect.result
   )
+
+const unreadable = (transient: boolean, cause: unknown) =>
+  Effect.fail(new StorageError.StorageError({ operation: "read the tasks' events", transient, cause }))
+
+const connect = (client: SqlClient.SqlClient) => {
+  const pool = StorageError.refine("connect to the database")(Db.controlPool(client, 1))
+  return Effect.catchIf(
+    pool,
+    ({ transient }) => transient,
+    ({ message }) =>
+      Effect.andThen(
+        Effect.logWarning("events cannot be read: followers wait", message),
+        Effect.retry(pool, { schedule: backoff, while: ({ transient }) => transient })
+      )
+  )
+}
 
 // Those that stand at the same place share a cursor.
 const nextBatch = (ready: Set<State>, size: number) => {

@@ -16,8 +16,7 @@ import * as Effect from "effect/Effect"
 import * as HttpEffect from "effect/http/HttpEffect"
 import type * as HttpServerError from "effect/http/HttpServerError"
 import * as HttpServerRequest from "effect/http/HttpServerRequest"
-import type * as HttpServerRespondable from "effect/http/HttpServerRespondable"
-import * as Respondable from "effect/http/HttpServerRespondable"
+import * as HttpServerRespondable from "effect/http/HttpServerRespondable"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import type * as Latch from "effect/Latch"
 import * as Option from "effect/Option"
@@ -205,7 +204,7 @@ const failed = (request: Request, cause: Cause.Cause<unknown>, options: Options)
         : Effect.succeed(Problem.make(400, "The request cannot be read"))
     }
   }
-  if (Respondable.isRespondable(error)) return respond(error)
+  if (HttpServerRespondable.isRespondable(error)) return respond(error)
   return Effect.logError("a request failed", cause).pipe(
     Effect.annotateLogs({ method: request.method, path: pathOf(request) }),
     Effect.as(Problem.make(500, "This is a bug, and in the server's log"))
@@ -213,7 +212,7 @@ const failed = (request: Request, cause: Cause.Cause<unknown>, options: Options)
 }
 
 const respond = (error: HttpServerRespondable.Respondable) =>
-  Effect.orElseSucceed(Respondable.toResponse(error), () => Problem.make(500))
+  Effect.orElseSucceed(HttpServerRespondable.toResponse(error), () => Problem.make(500))
 
 const isHttpServerError = (error: unknown): error is HttpServerError.HttpServerError =>
   Predicate.isTagged(error, "HttpServerError")

@@ -36,10 +36,10 @@ export const layer = HttpApiBuilder.group(
   Effect.fnUntraced(function*(handlers) {
     const browse = yield* Browse
     const queue = yield* TaskQueue
-    const worker = yield* Effect.serviceOption(Worker)
     const registry = yield* Effect.serviceOption(HandlerRegistry)
+    const handled = Option.as(yield* Effect.serviceOption(Worker), Option.map(registry, ({ types }) => new Set(types)))
     const isHandled = (type: string) =>
-      Option.isNone(worker) ? null : Option.exists(registry, ({ types }) => types.includes(type))
+      Option.match(Option.flatten(handled), { onNone: () => null, onSome: (types) => types.has(type) })
 
     return handlers.handleAll({
       list: ({ query: { before, limit = defaultLimit, ...filter } }) =>

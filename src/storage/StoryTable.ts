@@ -111,9 +111,15 @@ const columnsOf = (cursors: ReadonlyArray<Cursor>) => [
   Parameters.int4(cursors.map(({ position }) => position.seq))
 ]
 
-// One snapshot: a task that is over comes with its closing event, as both were written by one statement. The stored size
-// spares what has no place in the page from being unpacked; the size of the text is the bound.
-const pages = (s: string) => `
+/**
+ * One snapshot: a task that is over comes with its closing event, as both were written by one statement.
+ *
+ * The stored size spares what has no place in a page from being unpacked; the size of the text is the bound.
+ *
+ * @category statements
+ * @since 0.1.0
+ */
+export const pages = (s: string): string => `
 select f.place, t.type as task_type, t.status, t.epoch as task_epoch, ${over} as over,
        e.epoch, e.seq, e.type, e.data, e.created_at, e.found,
        coalesce(last.seq, 0) as last_seq, last.type as last_type,
@@ -145,7 +151,11 @@ select f.place, t.type as task_type, t.status, t.epoch as task_epoch, ${over} as
        ) e on e.bytes - octet_length(e.data::text) < $5
  order by f.place, e.epoch, e.seq`
 
-const moved = (s: string) => `
+/**
+ * @category statements
+ * @since 0.1.0
+ */
+export const moved = (s: string): string => `
 select f.place
   from unnest($1::bigint[], $2::bigint[], $3::int[]) with ordinality as f(id, epoch, seq, place)
   left join ${s}.tasks t on t.id = f.id

@@ -75,12 +75,13 @@ export interface Row {
 export const cap = 10_000
 
 /**
- * How many rows a page and a count look at, at most.
+ * How many rows a page and a count look at, at most: tens of milliseconds, or some hundred where each is on a page of the
+ * disk of its own.
  *
  * @category constants
  * @since 0.1.0
  */
-export const window = 50_000
+export const window = 20_000
 
 /**
  * The same with `q`, which has to read more of each row than its columns.

@@ -112,6 +112,33 @@ export const cancelUnnotified: Goal = {
   unit: " ms"
 }
 
+export const followersLatency: Goal = {
+  id: "G12",
+  what: "event commit to SSE client p95, 1,000 followers",
+  better: "lower",
+  due: 50,
+  aimed: 20,
+  unit: " ms"
+}
+
+export const followersConnections: Goal = {
+  id: "G12",
+  what: "extra connections for 1,000 followers",
+  better: "lower",
+  due: 2,
+  aimed: 2,
+  unit: ""
+}
+
+export const followersIdle: Goal = {
+  id: "G12",
+  what: "statements per second, 1,000 idle followers",
+  better: "lower",
+  due: 2,
+  aimed: 1.3,
+  unit: ""
+}
+
 const bound = ({ better, unit }: Goal, value: number) => `${better === "higher" ? "≥" : "≤"} ${value}${unit}`
 
 export const due = (goal: Goal): string => bound(goal, goal.due)

@@ -12,6 +12,7 @@ import * as Server from "./server.ts"
 import { parse, type Settings, usage, type WorkloadName } from "./settings.ts"
 import * as Cancel from "./workloads/cancel.ts"
 import * as Drain from "./workloads/drain.ts"
+import * as Followers from "./workloads/followers.ts"
 import * as History from "./workloads/history.ts"
 import * as Idle from "./workloads/idle.ts"
 import * as Pickup from "./workloads/pickup.ts"
@@ -26,6 +27,8 @@ const run = (workload: WorkloadName, settings: Settings) => {
       return Effect.map(Idle.workload(settings), Array.of<Section>)
     case "cancel":
       return Cancel.workload(settings)
+    case "followers":
+      return Effect.map(Followers.workload(settings), Array.of<Section>)
     case "history":
       return History.workload(settings)
   }

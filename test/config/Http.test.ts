@@ -44,13 +44,16 @@ describe("the server", () => {
       assert.notInclude(JSON.stringify(http), token)
     }))
 
-  it.effect.each(["0.0.0.0", "::", "192.168.1.5", "128.0.0.1"])("is not public at %s without a token", (host) =>
-    Effect.gen(function*() {
-      assert.strictEqual(
-        yield* refusal({ WORKER_HTTP_HOST: host }),
-        `WORKER_HTTP_HOST is "${host}", where others can reach the server: that needs WORKER_HTTP_TOKEN, of at least 32 characters; without it only 127.0.0.1, ::1 and localhost`
-      )
-    }))
+  it.effect.each(["0.0.0.0", "::", "192.168.1.5", "128.0.0.1"])(
+    "is not public at %s without a token",
+    (host) =>
+      Effect.gen(function*() {
+        assert.strictEqual(
+          yield* refusal({ WORKER_HTTP_HOST: host }),
+          `WORKER_HTTP_HOST is "${host}", where others can reach the server: that needs WORKER_HTTP_TOKEN, of at least 32 characters; without it only 127.0.0.1, ::1 and localhost`
+        )
+      })
+  )
 
   it.effect.each(
     [
@@ -60,7 +63,10 @@ describe("the server", () => {
       [{ WORKER_HTTP_HOST: "example.com" }, "WORKER_HTTP_HOST is \"example.com\", but must be an address"],
       [{ WORKER_HTTP_HOST: "127.0.0.1:80" }, "WORKER_HTTP_HOST is \"127.0.0.1:80\""],
       [{ WORKER_HTTP_READONLY: "yes" }, "WORKER_HTTP_READONLY is \"yes\", but must be \"true\" or \"false\""],
-      [{ WORKER_HTTP_ALLOWED_HOSTS: "a.example,b.example:80" }, "WORKER_HTTP_ALLOWED_HOSTS is \"a.example,b.example:80\""],
+      [
+        { WORKER_HTTP_ALLOWED_HOSTS: "a.example,b.example:80" },
+        "WORKER_HTTP_ALLOWED_HOSTS is \"a.example,b.example:80\""
+      ],
       [{ WORKER_HTTP_ALLOWED_HOSTS: "*" }, "WORKER_HTTP_ALLOWED_HOSTS is \"*\", but must be names without ports"],
       [{ WORKER_HTTP_ALLOWED_HOSTS: "https://a.example" }, "WORKER_HTTP_ALLOWED_HOSTS is"]
     ] as const

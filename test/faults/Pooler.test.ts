@@ -1,11 +1,13 @@
 import { PgClient } from "@effect/sql-pg"
 import { assert, describe, it } from "@effect/vitest"
-import { Deferred, Effect, Redacted, Schedule } from "effect"
+import { Deferred, Effect, Fiber, Layer, Queue, Redacted, Schedule, Stream } from "effect"
 import * as ChildProcess from "node:child_process"
 import * as Fs from "node:fs"
 import * as Net from "node:net"
 import * as Os from "node:os"
 import * as Path from "node:path"
+import type * as Task from "../../src/Task.ts"
+import * as TaskQueue from "../../src/TaskQueue.ts"
 import { TestDatabase } from "../support/TestDatabase.ts"
 import * as Harness from "../support/WorkerHarness.ts"
 
@@ -88,6 +90,34 @@ describe.skipIf(pgbouncer === undefined)(
         yield* sql`update spindle.tasks set status = 'cancelled' where id = ${cancelled}`
         assert.deepInclude(yield* Harness.awaitOver(cancelled), { status: "cancelled", locked_by: null })
         assert.isTrue((yield* Deferred.await(ended))._tag === "Failure")
+      }).pipe(Harness.onDatabase))
+
+    it.live("a follower finds its events by looking", () =>
+      Effect.gen(function*() {
+        const { url } = yield* TestDatabase
+        const sql = yield* PgClient.PgClient
+        const context = yield* Layer.build(
+          Layer.fresh(TaskQueue.layer).pipe(
+            Layer.provide(PgClient.layer({ url: yield* pooler(url), prepare: false }))
+          )
+        )
+        const queue = yield* Effect.provideContext(TaskQueue.TaskQueue, context)
+        const id = yield* Harness.insert("story", { status: "processing", epoch: 1, locked_by: "w" })
+        const seen = yield* Queue.unbounded<string>()
+        const following = yield* Effect.forkScoped(
+          Stream.runForEach(queue.events(id as Task.TaskId), ({ type }) => Queue.offer(seen, type))
+        )
+        for (const [n, type] of ["a", "b"].entries()) {
+          yield* sql`
+            insert into spindle.task_events (task_id, epoch, seq, type, data) values (${id}, 1, ${
+            n + 1
+          }, ${type}, '{}')`
+          yield* sql`select pg_notify('spindle_task_events', ${String(id)})`
+          assert.strictEqual(yield* Queue.take(seen), type)
+        }
+        yield* sql`update spindle.tasks set status = 'completed', locked_by = null where id = ${id}`
+        yield* Fiber.join(following)
+        assert.strictEqual(yield* Queue.take(seen), "done")
       }).pipe(Harness.onDatabase))
   }
 )

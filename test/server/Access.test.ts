@@ -3,7 +3,7 @@ import { Context, Effect, Latch, Layer, Redacted } from "effect"
 import { HttpRouter, HttpServerRequest, HttpServerResponse } from "effect/http"
 import { HttpApi, HttpApiBuilder, HttpApiMiddleware } from "effect/http-api"
 import { TestClock } from "effect/testing"
-import * as Http from "node:http"
+import type * as Http from "node:http"
 import { Sessions } from "../../src/Api.ts"
 import * as Access from "../../src/server/Access.ts"
 import * as Server from "../../src/server/Server.ts"
@@ -291,6 +291,25 @@ describe("what is no request", () => {
         (yield* Raw.bytes(url, "GET * HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")).status,
         404
       )
+    }))
+})
+
+describe("an upgrade", () => {
+  it.live("comes in as any other request", () =>
+    Effect.gen(function*() {
+      const { url } = yield* serve({ token })
+      const upgrade = (host: string, headers = "") =>
+        Effect.map(
+          Raw.bytes(
+            url,
+            `GET /ws HTTP/1.1\r\nHost: ${host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n` +
+              `Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n${headers}\r\n`
+          ),
+          ({ status }) => status
+        )
+      assert.strictEqual(yield* upgrade("evil.example"), 403)
+      assert.strictEqual(yield* upgrade("localhost"), 401)
+      assert.strictEqual(yield* upgrade("localhost", `Authorization: ${authorization}\r\n`), 404)
     }))
 })
 

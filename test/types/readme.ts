@@ -1,8 +1,11 @@
 // The README shows this code; test/readme.test.ts compares the two.
-import { NodeRuntime } from "@effect/platform-node"
+import { NodeHttpServer, NodeRuntime } from "@effect/platform-node"
 import { PgClient } from "@effect/sql-pg"
 import { Context, Duration, Effect, Exit, Layer, Redacted, Schedule, Schema, Stream } from "effect"
+import { HttpRouter, HttpServerRequest, HttpServerResponse } from "effect/http"
 import { SqlClient } from "effect/sql"
+import { createServer } from "node:http"
+import * as Dashboard from "../../src/Dashboard.ts"
 import { HandlerRegistry, Task, TaskEvent, TaskGroup, TaskQueue, Worker } from "../../src/index.ts"
 
 // tasks.ts
@@ -92,3 +95,27 @@ export const stop = Effect.fnUntraced(function*(id: Task.TaskId) {
   const queue = yield* TaskQueue.TaskQueue
   return yield* queue.cancel(id) // "cancelled", or "already_completed", …
 })
+
+// dashboard.ts
+
+export class Accounts extends Context.Service<Accounts, {
+  readonly isOperator: (request: HttpServerRequest.HttpServerRequest) => Effect.Effect<boolean>
+}>()("app/Accounts") {}
+
+const onlyOperators = HttpRouter.middleware(Effect.gen(function*() {
+  const accounts = yield* Accounts
+  return (handler) =>
+    Effect.gen(function*() {
+      const request = yield* HttpServerRequest.HttpServerRequest
+      return (yield* accounts.isOperator(request)) ? yield* handler : HttpServerResponse.empty({ status: 403 })
+    })
+})).layer
+
+const dashboard = Dashboard.layer({ prefix: "/spindle", allowedHosts: ["app.example.com"] }).pipe(
+  Layer.provide(onlyOperators),
+  Layer.provide(TaskQueue.layer)
+)
+
+export const server = Dashboard.endStreamsBefore(HttpRouter.serve(dashboard)).pipe(
+  Layer.provide(NodeHttpServer.layer(createServer, { port: 3000 }))
+)
