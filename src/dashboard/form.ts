@@ -74,9 +74,9 @@ const build = (given: Json, root: Json, path: ReadonlyArray<string>): Field => {
     case "null":
       return { ...about, kind: "choice", options: [null] }
     case "array":
-      return Array.isArray(schema.prefixItems) || !isObject(schema.items)
-        ? { ...about, kind: "raw" }
-        : { ...about, kind: "list", item: build(schema.items, root, seen) }
+      return isObject(schema.items) && isUniform(schema)
+        ? { ...about, kind: "list", item: build(schema.items, root, seen) }
+        : { ...about, kind: "raw" }
     case "object": {
       if (!isObject(schema.properties)) return { ...about, kind: "raw" }
       const required = Array.isArray(schema.required) ? schema.required as ReadonlyArray<Json> : []
@@ -86,13 +86,24 @@ const build = (given: Json, root: Json, path: ReadonlyArray<string>): Field => {
         properties: Object.entries(schema.properties).map(([name, property]) => ({
           name,
           required: required.includes(name),
-          field: build(property, root, seen)
+          field: build(required.includes(name) ? property : withoutNull(property), root, seen)
         }))
       }
     }
     default:
       return { ...about, kind: "raw" }
   }
+}
+
+// The first items of a list that must not be empty are spelled out.
+const isUniform = ({ items, prefixItems = [] }: JsonObject) =>
+  Array.isArray(prefixItems) && prefixItems.every((item) => JSON.stringify(item) === JSON.stringify(items))
+
+// Who means null leaves it out, where that can be done.
+const withoutNull = (schema: Json): Json => {
+  if (!isObject(schema) || !Array.isArray(schema.anyOf)) return schema
+  const anyOf = schema.anyOf.filter((member: Json) => !isObject(member) || member.type !== "null")
+  return anyOf.length === 0 ? schema : { ...schema, anyOf }
 }
 
 /** References and `allOf` resolved; undefined for what contains itself or is no schema. */
