@@ -169,13 +169,16 @@ const isLong = ({ maxLength }: JsonObject) => maxLength === undefined || Number(
 const hint = (text: string) => (text === "" ? {} : { hint: text })
 
 const numberHint = (schema: JsonObject): string => {
-  const low = schema.minimum ?? schema.exclusiveMinimum
-  const high = schema.maximum ?? schema.exclusiveMaximum
+  const low = bound(schema.minimum ?? schema.exclusiveMinimum)
+  const high = bound(schema.maximum ?? schema.exclusiveMaximum)
   if (low !== undefined && high !== undefined) return `${low} to ${high}`
   if (low !== undefined) return schema.minimum === undefined ? `more than ${low}` : `${low} or more`
   if (high !== undefined) return schema.maximum === undefined ? `less than ${high}` : `${high} or less`
   return ""
 }
+
+// That an integer can be exact is no limit that anybody meant.
+const bound = (limit: Json | undefined) => Math.abs(Number(limit)) >= Number.MAX_SAFE_INTEGER ? undefined : limit
 
 const textHint = ({ format, maxLength, minLength, pattern }: JsonObject): string =>
   [
