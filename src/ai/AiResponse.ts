@@ -126,13 +126,15 @@ export const handler: Task.HandlerFn<typeof AiResponse, LanguageModel.LanguageMo
   { emit }
 ) {
   const { maxOutputTokens, model, temperature } = payload
-  let text = ""
+  // Joined now and then: a text that grows word by word otherwise keeps every word with a node of its own.
+  let pieces: Array<string> = []
   let end: ModelAnswer.End | undefined
 
   yield* ModelAnswer.stream(promptOf(payload), { model, temperature, maxOutputTokens }).pipe(
     Stream.runForEach((piece) => {
       if (piece._tag === "Text") {
-        text += piece.text
+        pieces.push(piece.text)
+        if (pieces.length === 1000) pieces = [pieces.join("")]
         return emit({ _tag: "text_delta", text: piece.text })
       }
       end = piece
@@ -145,7 +147,7 @@ export const handler: Task.HandlerFn<typeof AiResponse, LanguageModel.LanguageMo
   }
   const failure = ModelAnswer.failure(end.reason)
   if (failure !== undefined) return yield* failure
-  return { text, finishReason: end.reason, usage: end.usage, model: end.model }
+  return { text: pieces.join(""), finishReason: end.reason, usage: end.usage, model: end.model }
 })
 
 const promptOf = ({ messages, prompt, system }: Payload): ReadonlyArray<Prompt.MessageEncoded> => [
