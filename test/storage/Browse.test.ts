@@ -2,6 +2,7 @@ import { PgClient } from "@effect/sql-pg"
 import { assert, describe, it } from "@effect/vitest"
 import { Deferred, Effect, Fiber, Redacted } from "effect"
 import { Reactivity } from "effect/reactivity"
+import * as Ddl from "../../src/storage/Ddl.ts"
 import { textWindow, window } from "../../src/storage/TaskPages.ts"
 import type * as Task from "../../src/Task.ts"
 import * as FaultProxy from "../support/FaultProxy.ts"
@@ -132,6 +133,35 @@ describe("a database", () => {
       yield* proxy.blackhole(false)
       assert.lengthOf((yield* server.tasks.list({ query: {} })).tasks, 1)
     }).pipe(Harness.onDatabase), 90_000)
+
+  it.live("is shown and steered with the rights of a producer that follows events", () =>
+    Effect.gen(function*() {
+      const sql = yield* PgClient.PgClient
+      const { name, url } = yield* TestDatabase
+      const role = `${name}_producer`
+      yield* Effect.acquireRelease(
+        sql.unsafe(`create role ${role}`),
+        () => Effect.orDie(Effect.andThen(sql.unsafe(`drop owned by ${role}`), sql.unsafe(`drop role ${role}`)))
+      )
+      for (const grant of Ddl.grants("spindle", "producer", role)) yield* sql.unsafe(grant)
+      yield* sql.unsafe(`grant select on spindle.task_events to ${role}`)
+      yield* sql.unsafe(`alter database ${name} set role to ${role}`)
+      const client = yield* PgClient.make({ url, maxConnections: 2 }).pipe(Effect.provide(Reactivity.layer))
+      assert.deepStrictEqual(yield* client`select current_user::text as name`, [{ name: role }])
+      const server = yield* Effect.provideService(HttpServer.serve(), PgClient.PgClient, client)
+      const { id } = yield* server.tasks.enqueue({ payload: { type: "plain", delayMs: 60_000 } })
+      yield* server.tasks.runNow({ params: { id } })
+      assert.strictEqual(
+        (yield* server.tasks.bulk({ payload: { action: "cancel", filter: { ids: [id] } } })).changed,
+        1
+      )
+      assert.strictEqual((yield* server.tasks.bulk({ payload: { action: "retry", filter: { ids: [id] } } })).changed, 1)
+      assert.strictEqual((yield* server.tasks.get({ params: { id } })).attemptsEnded[0]?.outcome, "cancelled")
+      assert.strictEqual((yield* server.overview.get()).queues[0]?.due.count, 1)
+      yield* sql.unsafe(`revoke select on spindle.task_events from ${role}`)
+      const { detail } = yield* HttpServer.problem(yield* server.get(`/api/tasks/${id}`), 503)
+      assert.include(detail, "permission denied")
+    }).pipe(Harness.onDatabase))
 
   it.live("without the tables says how to get them", () =>
     Effect.gen(function*() {

@@ -60,6 +60,20 @@ describe("migrations", () => {
       }
     }).pipe(Effect.provide(empty)))
 
+  it.live("bring an older schema up to date", () =>
+    Effect.gen(function*() {
+      const sql = yield* PgClient.PgClient
+      for (const statement of Ddl.bookkeeping("spindle")) yield* sql.unsafe(statement)
+      for (const statement of Ddl.initial("spindle")) yield* sql.unsafe(statement)
+      yield* sql.unsafe(Ddl.record("spindle", 1, names[0]!))
+      assert.isFalse((yield* Contract.check(sql, "spindle")).indexes.ended)
+      assert.deepStrictEqual(yield* Migrations.run, names.slice(1))
+      const updated = yield* catalog("spindle")
+      yield* sql`drop schema spindle cascade`
+      yield* Migrations.run
+      assert.deepStrictEqual(updated, yield* catalog("spindle"))
+    }).pipe(Effect.provide(empty)))
+
   it.live("keep to their schema", () =>
     Effect.gen(function*() {
       yield* Effect.provideService(Migrations.run, Db.Schema, "tasks_of_ours")
