@@ -1,7 +1,7 @@
 import { NodeHttpServer } from "@effect/platform-node"
 import { PgClient } from "@effect/sql-pg"
 import { assert, describe, it } from "@effect/vitest"
-import { Context, Effect, Exit, Fiber, Layer, Metric, PubSub, Redacted } from "effect"
+import { Context, Deferred, Effect, Exit, Fiber, Layer, Metric, PubSub, Redacted } from "effect"
 import { HttpRouter, HttpServer } from "effect/http"
 import { HttpApi, HttpApiBuilder, HttpApiMiddleware } from "effect/http-api"
 import * as ChildProcess from "node:child_process"
@@ -183,7 +183,12 @@ describe("metrics", () => {
       const cancelled = yield* Harness.insert("scripted")
       const second = yield* script.next(cancelled)
       yield* second.proceed(Effect.never)
+      second.unwind.closeUnsafe()
       yield* Harness.cancel(cancelled)
+      // it is looked at again while it unwinds
+      yield* Deferred.await(second.ended)
+      yield* Effect.sleep("400 millis")
+      yield* second.unwind.open
       yield* Harness.awaitOver(cancelled)
       const running = yield* Harness.insert("scripted")
       const third = yield* script.next(running)
