@@ -25,12 +25,13 @@ const stored = (id: bigint) =>
 describe("a stream of a task whose worker is killed", () => {
   it.live("goes on with the worker that takes over, also for a client that comes back", () =>
     Effect.gen(function*() {
+      const sql = yield* PgClient.PgClient
       yield* WorkerProcess.createExecutions
       const { port } = yield* Server.start()
       const doomed = yield* WorkerProcess.start(options)
       const ids = yield* Effect.forEach(
         Array.range(1, 10),
-        () => Harness.insert("sleep", { payload: "{\"millis\": 800}" })
+        () => Harness.insert("sleep", { payload: "{\"millis\": 60000}" })
       )
       const started = yield* Queue.unbounded<void>()
       const stayed = yield* Effect.forEach(ids, (id) => Client.open(port, path(id)))
@@ -46,6 +47,7 @@ describe("a stream of a task whose worker is killed", () => {
       yield* Queue.takeN(started, ids.length)
       yield* doomed.signal("SIGKILL")
       yield* doomed.exited
+      yield* sql`update spindle.tasks set payload = '{"millis": 300}'`
       const heir = yield* WorkerProcess.start(options)
       for (const [n, id] of ids.entries()) {
         const told = yield* Fiber.join(returning[n]!)
