@@ -23,7 +23,6 @@ import * as Page from "./Page.ts"
 import * as ProbesGroup from "./ProbesGroup.ts"
 import * as Session from "./Session.ts"
 import * as SessionsGroup from "./SessionsGroup.ts"
-import * as Streams from "./Streams.ts"
 import * as TasksGroup from "./TasksGroup.ts"
 
 /**
@@ -79,8 +78,6 @@ export const make = Effect.fnUntraced(function*(options: Options) {
     Layer.build
   )
   const closing = yield* Effect.acquireRelease(Latch.make(), (latch) => latch.open)
-  const before = yield* Streams.Closing
-  yield* Effect.forkScoped(Effect.andThen(before.await, closing.open))
   const handle = Access.guard(Context.get(context, HttpRouter.HttpRouter).asHttpEffect(), {
     session,
     closing,
