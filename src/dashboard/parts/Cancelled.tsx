@@ -6,11 +6,10 @@ import { Panel } from "./Panel.tsx"
 /** What the cancel took, step by step. */
 export const Cancelled = ({ cancellation }: { readonly cancellation: Cancellation }) => {
   const { noticedMs, requestedAt, totalMs, unwoundMs } = cancellation
-  const closing = totalMs === null ? null : totalMs - (noticedMs ?? 0) - (unwoundMs ?? 0)
   const steps = [
-    ["Handler interrupted", noticedMs, "from the commit of the cancel until the running handler was interrupted"],
-    ["Finalizers done", unwoundMs, "from the interruption until the handler and its finalizers had ended"],
-    ["Closed", noticedMs === null && unwoundMs === null ? totalMs : closing, "until the closing event was written"]
+    ["Handler interrupted", "+", noticedMs, "from the commit of the cancel, the last write included"],
+    ["Finalizers done", "+", unwoundMs, "from the interruption until the handler and its finalizers had ended"],
+    ["Closed", "=", totalMs, "from the commit of the cancel to the closing event"]
   ] as const
   return (
     <Panel
@@ -25,11 +24,11 @@ export const Cancelled = ({ cancellation }: { readonly cancellation: Cancellatio
           <b>Requested</b>
           <span>{requestedAt === null ? <span class="muted">not recorded</span> : <Moment at={requestedAt} />}</span>
         </li>
-        {steps.map(([name, ms, meaning]) => (
+        {steps.map(([name, sign, ms, meaning]) => (
           <li key={name} title={meaning} class={ms === null ? "unknown" : ""}>
             <b>{name}</b>
             <span class="num">
-              {ms === null ? <span class="muted">{totalMs === null ? "…" : "–"}</span> : `+ ${exact(ms)}`}
+              {ms === null ? <span class="muted">{totalMs === null ? "…" : "–"}</span> : `${sign} ${exact(ms)}`}
             </span>
           </li>
         ))}
