@@ -91,7 +91,7 @@ const Route = ({ curl, route }: { readonly route: OpenApi.Route; readonly curl: 
             <tr key={`${parameter.in}:${parameter.name}`}>
               <td>
                 <code>{parameter.name}</code>
-                {parameter.required ? "" : <span class="muted">optional</span>}
+                {parameter.required ? "" : <span class="muted">{" optional"}</span>}
               </td>
               <td>{parameter.in}</td>
               <td>

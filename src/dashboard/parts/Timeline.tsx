@@ -30,7 +30,7 @@ export const Timeline = ({ task }: { readonly task: TaskDetail }) => {
       <Entry at={createdAt}>
         <b>Created</b>
         {later && attemptsEnded.length === 0 && (
-          <span class="muted">for {Format.time(new Date(Clock.millis(runAt)))}</span>
+          <span class="muted">{` for ${Format.time(new Date(Clock.millis(runAt)))}`}</span>
         )}
       </Entry>
       {attemptsEnded.map((attempt) => <Ended key={attempt.epoch} attempt={attempt} />)}
@@ -48,7 +48,9 @@ export const Timeline = ({ task }: { readonly task: TaskDetail }) => {
       {status === "processing" && startedAt !== null && (
         <Entry at={startedAt} class="open">
           <b>Attempt {task.attempts}</b> runs for <Since at={startedAt} />
-          {timing.waitedMs !== null && <span class="muted">after {Format.duration(timing.waitedMs)} of waiting</span>}
+          {timing.waitedMs !== null && (
+            <span class="muted">{` after ${Format.duration(timing.waitedMs)} of waiting`}</span>
+          )}
           <Worker name={task.lockedBy} />
         </Entry>
       )}
@@ -58,13 +60,13 @@ export const Timeline = ({ task }: { readonly task: TaskDetail }) => {
             <Entry at={startedAt}>
               <b>Claimed</b>
               {timing.waitedMs !== null && (
-                <span class="muted">after {Format.duration(timing.waitedMs)} of waiting</span>
+                <span class="muted">{` after ${Format.duration(timing.waitedMs)} of waiting`}</span>
               )}
             </Entry>
           )}
           <Entry at={task.finishedAt} class={status}>
             <Badge state={status} />
-            {timing.ranMs !== null && <span class="muted">after {Format.duration(timing.ranMs)}</span>}
+            {timing.ranMs !== null && <span class="muted">{` after ${Format.duration(timing.ranMs)}`}</span>}
             {task.error !== null && <Failure error={task.error} />}
           </Entry>
         </>
