@@ -124,8 +124,11 @@ describe("EmbeddedPostgres", () => {
       const starter = yield* user(yield* temporaryDirectory)
       yield* starter.kill
       yield* stopped(starter.server.dataDir)
-      const log = Fs.readFileSync(Path.join(starter.server.dataDir, "server.log"), "utf8")
-      assert.include(log, "database system is shut down")
+      // said after the file with its process id is gone
+      yield* until(
+        Effect.sync(() => Fs.readFileSync(Path.join(starter.server.dataDir, "server.log"), "utf8")),
+        (log) => log.includes("database system is shut down")
+      )
     }))
 
   it.live("starts again at once after both the process and the server were killed", () =>
@@ -234,11 +237,13 @@ describe("EmbeddedPostgres", () => {
   it.live("takes another port when its own is taken", () =>
     Effect.gen(function*() {
       const dataDir = yield* temporaryDirectory
-      const { url } = yield* Effect.scoped(EmbeddedPostgres.make({ dataDir }))
+      const { dataDir: home, url } = yield* Effect.scoped(EmbeddedPostgres.make({ dataDir }))
+      yield* stopped(home)
       yield* Effect.acquireRelease(
-        Effect.callback<Net.Server>((resume) => {
+        Effect.callback<Net.Server, Error>((resume) => {
           const listener = Net.createServer().listen(Number(port(url())), "127.0.0.1", () =>
             resume(Effect.succeed(listener)))
+          listener.once("error", (error) => resume(Effect.fail(error)))
         }),
         (listener) =>
           Effect.sync(() =>
