@@ -243,12 +243,11 @@ describe("EmbeddedPostgres", () => {
         Effect.callback<Net.Server, Error>((resume) => {
           const listener = Net.createServer().listen(Number(port(url())), "127.0.0.1", () =>
             resume(Effect.succeed(listener)))
-          listener.once("error", (error) => resume(Effect.fail(error)))
+          listener.once("error", (error) =>
+            resume(Effect.fail(error)))
         }),
         (listener) =>
-          Effect.sync(() =>
-            listener.close()
-          )
+          Effect.sync(() => listener.close())
       )
       const server = yield* EmbeddedPostgres.make({ dataDir })
       assert.notStrictEqual(port(server.url()), port(url()))

@@ -188,12 +188,11 @@ const Charts = ({ series }: { readonly series: Series | undefined }) => {
   const wait = useMemo(() => latency(columns.waitP50, columns.waitP95), [columns])
   const run = useMemo(() => latency(columns.runP50, columns.runP95), [columns])
   const ended = sum(completed) + sum(cancelled)
-  const bucket = Format.duration(columns.bucketMs)
   return (
     <section class="panel charts" aria-label="Charts">
       <header>
         <h2>Over time</h2>
-        <span class="muted">this instance, a bar for every {bucket}</span>
+        <span class="muted">{`this instance, a bar for every ${columns.bucketMs / 1000} s`}</span>
         <div class="segments" role="group" aria-label="Range">
           {ranges.map(([name, ms]) => (
             <button
