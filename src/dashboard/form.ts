@@ -74,7 +74,7 @@ const build = (given: Json, root: Json, path: ReadonlyArray<string>): Field => {
     case "null":
       return { ...about, kind: "choice", options: [null] }
     case "array":
-      return Array.isArray(schema.prefixItems) || !isObject(schema.items)
+      return !isObject(schema.items) || !isUniform(schema.prefixItems, schema.items)
         ? { ...about, kind: "raw" }
         : { ...about, kind: "list", item: build(schema.items, root, seen) }
     case "object": {
@@ -86,7 +86,7 @@ const build = (given: Json, root: Json, path: ReadonlyArray<string>): Field => {
         properties: Object.entries(schema.properties).map(([name, property]) => ({
           name,
           required: required.includes(name),
-          field: build(property, root, seen)
+          field: build(required.includes(name) ? property : withoutNull(property), root, seen)
         }))
       }
     }
@@ -94,6 +94,18 @@ const build = (given: Json, root: Json, path: ReadonlyArray<string>): Field => {
       return { ...about, kind: "raw" }
   }
 }
+
+/** What can be left out need not be null as well. */
+const withoutNull = (schema: Json): Json => {
+  if (!isObject(schema) || !Array.isArray(schema.anyOf)) return schema
+  const anyOf = schema.anyOf.filter((member: Json) => !isObject(member) || member.type !== "null")
+  return anyOf.length === 0 ? schema : { ...schema, anyOf }
+}
+
+/** A list that is not empty names its first items one by one. */
+const isUniform = (prefixItems: Json | undefined, items: JsonObject) =>
+  !Array.isArray(prefixItems) ||
+  prefixItems.every((item: Json) => JSON.stringify(item) === JSON.stringify(items))
 
 /** References and `allOf` resolved; undefined for what contains itself or is no schema. */
 const follow = (

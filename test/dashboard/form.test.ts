@@ -79,6 +79,23 @@ describe("the form of a schema", () => {
     assert.deepStrictEqual(options.map(({ field }) => field.kind), ["text", "choice"])
   })
 
+  it("does not ask whether what can be left out is null", () => {
+    const schema = { anyOf: [{ type: "string" }, { type: "null" }] }
+    const form = field(
+      { type: "object", required: ["a"], properties: { a: schema, b: schema, c: { anyOf: [] } } },
+      "object"
+    )
+    assert.strictEqual(property(form, "a").field.kind, "union")
+    assert.strictEqual(property(form, "b").field.kind, "text")
+    assert.isFalse(Form.covers(form, { a: null, b: null }), "a null that is there is shown as JSON")
+  })
+
+  it("has a list also for one that must not be empty", () => {
+    const item = { type: "string" }
+    field({ type: "array", minItems: 1, prefixItems: [item], items: item }, "list")
+    field({ type: "array", prefixItems: [{ type: "number" }], items: item }, "raw")
+  })
+
   it("follows references, also escaped ones, and merges allOf", () => {
     const form = field({
       $defs: { "a/b~c": { type: "object", required: ["x"], properties: { x: { type: "string" } } } },
@@ -124,8 +141,13 @@ describe("the form of a schema", () => {
   it("is made from what Effect writes for the payload of a task", () => {
     const { definitions, schema } = Schema.toJsonSchemaDocument(AiResponse.AiResponse.payloadSchema)
     const form = Form.fromSchema({ ...schema, $defs: definitions } as unknown as Json)
-    assert.notStrictEqual(form.kind, "raw")
-    assert.isTrue(Form.covers(form, { prompt: "Hello", maxOutputTokens: 10 }), JSON.stringify(form))
+    assert.deepStrictEqual(
+      ["prompt", "messages", "maxOutputTokens"].map((name) => property(form, name).field.kind),
+      ["text", "list", "number"]
+    )
+    assert.isTrue(
+      Form.covers(form, { prompt: "Hello", messages: [{ role: "user", content: "?" }], maxOutputTokens: 10 })
+    )
   })
 })
 
