@@ -55,9 +55,30 @@ export const parse = (text: string): Parsed => {
 
 export const pretty = (value: Json): string => JSON.stringify(value, undefined, 2)
 
-/** Whether anything in it is masked. */
-export const hasMasked = (value: Json): boolean =>
-  isMasked(value) || (isContainer(value) && entries(value).some(([, member]) => hasMasked(member)))
+/** Where something in it is masked, as it would be written in a program: `headers[0].apiKey`. */
+export const maskedPaths = (value: Json): ReadonlyArray<string> => pathsOf(value, isMasked, "")
+
+/** Those of the paths at which there is no value yet. */
+export const unfilled = (value: Json, paths: ReadonlyArray<string>): ReadonlyArray<string> => {
+  const empty = pathsOf(value, (member) => member === "" || isMasked(member), "")
+  return paths.filter((path) => empty.includes(path))
+}
+
+const pathsOf = (value: Json, wanted: (value: Json) => boolean, path: string): ReadonlyArray<string> =>
+  wanted(value)
+    ? [path]
+    : isContainer(value)
+    ? entries(value).flatMap(([name, member]) =>
+      pathsOf(member, wanted, path + step(name, Array.isArray(value), path === ""))
+    )
+    : []
+
+const step = (name: string, index: boolean, first: boolean) =>
+  index
+    ? `[${name}]`
+    : /^[\p{L}_$][\p{L}\d_$]*$/u.test(name)
+    ? `${first ? "" : "."}${name}`
+    : `[${JSON.stringify(name)}]`
 
 /** The value with an empty text where it was masked. */
 export const unmasked = (value: Json): Json =>

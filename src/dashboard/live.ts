@@ -22,10 +22,11 @@ const keepOpen = (options: {
   let current: AbortController | undefined
   let timer: ReturnType<typeof setTimeout> | undefined
   let failures = 0
+  let ended = false
 
   const connect = async () => {
     clearTimeout(timer)
-    if (current !== undefined || !options.wanted()) return
+    if (ended || current !== undefined || !options.wanted()) return
     const controller = new AbortController()
     current = controller
     options.state("connecting")
@@ -41,15 +42,13 @@ const keepOpen = (options: {
     )
     if (current === controller) current = undefined
     if (controller.signal.aborted) return
-    if (options.over()) return options.state("ended")
-    if (!answer.ok && (answer.problem.tag === "NotFound" || answer.problem.tag === "NoContent")) {
-      return options.state("ended")
-    }
+    ended = options.over() || (!answer.ok && (answer.problem.tag === "NotFound" || answer.problem.tag === "NoContent"))
+    if (ended) return options.state("ended")
     options.state("waiting")
     timer = setTimeout(() => void connect(), Math.min(500 * 2 ** failures++, 5000))
   }
   const look = () => {
-    if (options.over()) return
+    if (ended || options.over()) return
     if (options.wanted()) return void connect()
     clearTimeout(timer)
     current?.abort()

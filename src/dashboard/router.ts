@@ -73,7 +73,9 @@ document.addEventListener("click", (event) => {
   if (link.hasAttribute("data-external")) return
   event.preventDefault()
   if (url.pathname === location.pathname && url.search === location.search && url.hash !== "") {
-    document.getElementById(url.hash.slice(1))?.scrollIntoView()
+    const target = document.getElementById(url.hash.slice(1))
+    target?.scrollIntoView()
+    target?.focus({ preventScroll: true })
     return
   }
   go(url.pathname + url.search)

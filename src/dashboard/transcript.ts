@@ -59,7 +59,9 @@ export class Transcript {
       case "text_delta":
         return this.say(event.id.epoch, typeof data.text === "string" ? data.text : "")
       case "progress":
-        this.progress = { fraction: Number(data.fraction), message: textOf(data.message) }
+        if (typeof data.fraction === "number") {
+          this.progress = { fraction: data.fraction, message: textOf(data.message) }
+        }
         return
       case "usage":
         this.usage = add(this.usage, data)

@@ -6,6 +6,7 @@ import { Clock, Effect, Exit, Redacted, Scope } from "effect"
 import * as Crypto from "node:crypto"
 import type { TestProject } from "vitest/node"
 import * as Migrations from "../../src/storage/Migrations.ts"
+import * as PageBuild from "./pageBuild.ts"
 import * as Provider from "./Provider.ts"
 import { databaseUrl, execute } from "./TestDatabase.ts"
 
@@ -44,6 +45,7 @@ const setup = Effect.fnUntraced(function*(project: TestProject) {
 })
 
 export default async (project: TestProject) => {
+  await PageBuild.run()
   const scope = Scope.makeUnsafe()
   const close = () => Effect.runPromise(Scope.close(scope, Exit.void))
   const exit = await Effect.runPromiseExit(Scope.provide(setup(project), scope))

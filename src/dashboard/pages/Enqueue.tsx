@@ -17,7 +17,8 @@ import { idOf } from "../tasks.ts"
 interface Draft {
   readonly type: string
   readonly payload: Json.Json | undefined
-  readonly masked: boolean
+  /** Where the server has masked the payload: these texts are empty in it. */
+  readonly masked: ReadonlyArray<string>
   readonly options: Partial<Record<OptionName, string>>
 }
 
@@ -31,7 +32,7 @@ export const Enqueue = () => {
   const [missing, setMissing] = useState<string>()
 
   useEffect(() => {
-    const blank = { type: query.get("type") ?? "", payload: undefined, masked: false, options: {} }
+    const blank = { type: query.get("type") ?? "", payload: undefined, masked: [], options: {} }
     if (from === undefined) return setDraft(blank)
     setDraft(undefined)
     let left = false
@@ -46,7 +47,7 @@ export const Enqueue = () => {
       setDraft({
         type,
         payload: Json.unmasked(given),
-        masked: Json.hasMasked(given),
+        masked: Json.maskedPaths(given),
         options: {
           queue,
           priority: String(priority),
@@ -135,6 +136,8 @@ const TaskForm = ({ draft, types }: { readonly draft: Draft; readonly types: Rea
 
   const submit = async () => {
     if (raw && notJson !== undefined) return refuse(`The payload is not JSON: ${notJson}`)
+    const unfilled = draft.type === type && payload !== undefined ? Json.unfilled(payload, draft.masked) : []
+    if (unfilled.length > 0) return refuse(`Fill in what the server masks: ${unfilled.join(", ")}.`)
     const given = optionsOf(options)
     if (typeof given === "string") return refuse(given)
     setBusy(true)
@@ -210,9 +213,9 @@ const TaskForm = ({ draft, types }: { readonly draft: Draft; readonly types: Rea
             it.
           </p>
         )}
-        {draft.masked && draft.type === type && (
+        {draft.masked.length > 0 && draft.type === type && (
           <p class="note">
-            What the server masks is not here to be copied: those fields are empty and have to be filled in.
+            The server masks these values, so they are empty here and have to be filled in: {draft.masked.join(", ")}
           </p>
         )}
         {type === ""

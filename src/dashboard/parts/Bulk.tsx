@@ -1,5 +1,5 @@
 import { useEffect, useRef, useState } from "preact/hooks"
-import type { BulkOutcome, Count, Filter } from "../../server/Views.ts"
+import type { BulkOutcome, Count, Filter, Status } from "../../server/Views.ts"
 import { type Answer, call } from "../client.ts"
 import * as Format from "../format.ts"
 import { idOf } from "../tasks.ts"
@@ -20,6 +20,11 @@ interface Props {
 
 type Verb = "cancel" | "retry"
 
+/** What an action is asked for, one status after the other; undefined is every status it applies to. */
+const statusesOf = (action: Verb, chosen: Status | undefined): ReadonlyArray<Status | undefined> =>
+  // What has completed runs again only where the reader looks at nothing else.
+  action === "retry" && chosen === undefined ? ["failed", "cancelled"] : [chosen]
+
 /** What is done with all selected tasks at once. It is always there, so that nothing moves when a task is selected. */
 export const Bulk = ({ clear, done, filter, ids, selectEverything, total, wholePage }: Props) => {
   const [progress, setProgress] = useState<string>()
@@ -38,45 +43,46 @@ export const Bulk = ({ clear, done, filter, ids, selectEverything, total, wholeP
       title: action === "cancel" ? `Cancel ${many}?` : `Run ${many} again?`,
       text: action === "cancel"
         ? "Those that wait never run, and those that run are interrupted. What has ended already stays as it is."
-        : "Those that failed, were cancelled or completed are queued again. What still waits or runs stays as it is.",
+        : filter.status === "completed"
+        ? "They have completed, and do all their work once more."
+        : "Those that failed or were cancelled are queued again. What has completed, waits or runs stays as it is.",
       action: action === "cancel" ? `Cancel ${many}` : `Run ${many} again`,
       danger: action === "cancel"
     })
     if (!goAhead) return
     stopped.current = false
-    let changed = 0
-    let unchanged = 0
-    let busy = 0
-    let next: BulkOutcome["next"] = null
+    const sum = { changed: 0, unchanged: 0, busy: 0 }
+    const given = everything ? filter : { ids: ids.flatMap((id) => idOf(id) ?? []) }
+    let ending = ""
     setProgress("…")
-    for (;;) {
-      const before: BulkOutcome["next"] = next
-      const answer: Answer<BulkOutcome> = await call((client) =>
-        client.tasks.bulk({
-          payload: {
-            action,
-            filter: everything ? filter : { ids: ids.flatMap((id) => idOf(id) ?? []) },
-            ...(before === null ? {} : { before })
-          }
-        })
-      )
-      if (!answer.ok) {
-        say(`${result(action, changed, unchanged, busy)} Then it stopped: ${answer.problem.message}`, "bad")
-        break
-      }
-      changed += answer.value.changed
-      unchanged += answer.value.unchanged
-      busy += answer.value.busy
-      next = answer.value.next
-      if (next === null || stopped.current) {
-        say(
-          `${result(action, changed, unchanged, busy)}${next === null ? "" : " You stopped it there."}`,
-          next === null ? "good" : "plain"
+    for (const status of statusesOf(action, everything || action === "retry" ? filter.status : undefined)) {
+      let before: BulkOutcome["next"] = null
+      do {
+        const from: BulkOutcome["next"] = before
+        const answer: Answer<BulkOutcome> = await call((client) =>
+          client.tasks.bulk({
+            payload: {
+              action,
+              filter: { ...given, ...(status === undefined ? {} : { status }) },
+              ...(from === null ? {} : { before: from })
+            }
+          })
         )
-        break
-      }
-      setProgress(result(action, changed, unchanged, busy))
+        if (!answer.ok) {
+          ending = `Then it stopped: ${answer.problem.message}`
+          break
+        }
+        sum.changed += answer.value.changed
+        sum.unchanged += answer.value.unchanged
+        sum.busy += answer.value.busy
+        before = answer.value.next
+        setProgress(result(action, sum))
+        if (stopped.current) ending = "You stopped it there."
+      } while (before !== null && ending === "")
+      if (ending !== "") break
     }
+    if (!everything) sum.unchanged = Math.max(0, ids.length - sum.changed - sum.busy)
+    say(`${result(action, sum)} ${ending}`.trim(), ending === "" ? "good" : stopped.current ? "plain" : "bad")
     setProgress(undefined)
     done()
   }
@@ -120,7 +126,10 @@ export const Bulk = ({ clear, done, filter, ids, selectEverything, total, wholeP
 const tasks = ({ capped, count }: Count) =>
   `${Format.count(count, capped)} ${count === 1 && !capped ? "task" : "tasks"}`
 
-const result = (action: Verb, changed: number, unchanged: number, busy: number) =>
+const result = (
+  action: Verb,
+  { busy, changed, unchanged }: { readonly changed: number; readonly unchanged: number; readonly busy: number }
+) =>
   [
     `${Format.plural(changed, "task")} ${action === "cancel" ? "cancelled" : "queued again"}.`,
     ...(unchanged === 0

@@ -1,0 +1,284 @@
+/** The list of tasks: finding them, walking through them, and acting on many. */
+import { PgClient } from "@effect/sql-pg"
+import { assert, layer } from "@effect/vitest"
+import { Deferred, Effect, Fiber } from "effect"
+import * as Browser from "../support/Browser.ts"
+
+const rows = (page: Browser.Page) => page.locator("tr[data-row]")
+const idsOf = (page: Browser.Page) =>
+  rows(page).evaluateAll((rows) => rows.map((row) => (row as HTMLElement).dataset.row!))
+const current = (page: Browser.Page) =>
+  page.evaluate(() => (document.activeElement as HTMLElement | null)?.dataset.row ?? null)
+const tab = (page: Browser.Page, status: string, count: number) =>
+  page.getByRole("navigation", { name: "Status" }).getByRole("link", { name: `${status} ${count}`, exact: true })
+const toast = (page: Browser.Page, text: string) => page.locator(".toast", { hasText: text }).waitFor()
+const settled = (page: Browser.Page, count: number) =>
+  page.waitForFunction((count) => document.querySelectorAll("tr[data-row]").length === count, count)
+const inAll = (page: Browser.Page, count: number) => page.getByText(`${count} in all`).waitFor()
+
+/** Tasks that nobody runs, with a tag of their own. */
+const scheduled = Effect.fnUntraced(function*(tag: string, count: number, type = "call") {
+  const sql = yield* PgClient.PgClient
+  const found = yield* sql<{ readonly id: string }>`
+    insert into spindle.tasks (type, tag, payload, run_at)
+    select ${type}, ${tag}, jsonb_build_object('number', n), now() + interval '1 day'
+      from generate_series(1, ${count}::int) n
+    returning id::text`
+  return found.map(({ id }) => id).toReversed()
+})
+
+/** Tasks that have ended, one of each kind. */
+const ended = Effect.fnUntraced(function*(tag: string) {
+  const sql = yield* PgClient.PgClient
+  yield* sql`
+    insert into spindle.tasks (type, tag, payload, status, attempts, epoch, started_at, finished_at, error)
+    select 'demo:sleep', ${tag}, '{"ms": 0}', status, 1, 1, now(), now(),
+           case status when 'failed' then '{"kind": "defect", "tag": "Boom", "message": "broke"}'::jsonb end
+      from unnest(array['completed', 'failed', 'cancelled']) status`
+  const found = yield* sql<{ readonly status: string; readonly id: string }>`
+    select status, id::text from spindle.tasks where tag = ${tag}`
+  return Object.fromEntries(found.map(({ id, status }) => [status, id])) as Record<string, string>
+})
+
+const statusesOf = Effect.fnUntraced(function*(tag: string) {
+  const sql = yield* PgClient.PgClient
+  const found = yield* sql<{ readonly status: string; readonly count: number }>`
+    select status, count(*)::int as count from spindle.tasks where tag = ${tag} group by 1`
+  return Object.fromEntries(found.map(({ count, status }) => [status, count]))
+})
+
+layer(Browser.layer, { excludeTestServices: true })("the list of tasks", (it) => {
+  it.effect("is narrowed by typing, and its address shows the same to somebody else", () =>
+    Effect.gen(function*() {
+      const wanted = yield* scheduled("wanted", 3)
+      yield* scheduled("other", 4)
+      yield* Browser.visit(async ({ context, open, page }) => {
+        await open("/tasks")
+        await rows(page).first().waitFor()
+        await page.getByLabel("Tag").fill("wanted")
+        await settled(page, 3)
+        await page.waitForURL(/\/tasks\?tag=wanted$/)
+        await page.getByLabel("Search").fill(`"number": 2`)
+        await settled(page, 1)
+        assert.deepStrictEqual(await idsOf(page), [wanted[1]!])
+        const address = page.url()
+
+        const another = await context.newPage()
+        await another.goto(address)
+        await settled(another, 1)
+        assert.deepStrictEqual(await idsOf(another), [wanted[1]!])
+        assert.strictEqual(await another.getByLabel("Tag").inputValue(), "wanted")
+        assert.strictEqual(await another.getByLabel("Search").inputValue(), `"number": 2`)
+        await another.close()
+
+        await page.reload()
+        await settled(page, 1)
+        await page.goBack()
+        await settled(page, 3)
+        assert.strictEqual(await page.getByLabel("Search").inputValue(), "")
+        await rows(page).first().getByRole("link").click()
+        await page.getByRole("heading", { name: `Task ${wanted[0]}` }).waitFor()
+        await page.goBack()
+        await settled(page, 3)
+        await page.getByRole("button", { name: "Clear" }).click()
+        await page.waitForURL(/\/tasks$/)
+        await page.getByLabel("Search").fill("no such text anywhere")
+        await page.getByText("No task matches.").waitFor()
+      })
+    }))
+
+  it.effect("goes to older pages and back, and remembers the way through a reload", () =>
+    Effect.gen(function*() {
+      const ids = yield* scheduled("long", 120)
+      yield* Browser.visit(async ({ context, open, page }) => {
+        await open("/tasks?tag=long")
+        const first = ids.slice(0, 50)
+        const second = ids.slice(50, 100)
+        const third = ids.slice(100)
+        const shows = (ids: ReadonlyArray<string>, on = page) =>
+          on.waitForFunction(
+            (ids) =>
+              [...document.querySelectorAll<HTMLElement>("tr[data-row]")].map((row) => row.dataset.row).join() === ids,
+            ids.join()
+          )
+        await shows(first)
+        await inAll(page, 120)
+        const newer = page.getByRole("button", { name: "Newer" })
+        const older = page.getByRole("button", { name: "Older" })
+        assert.isTrue(await newer.isDisabled())
+        await older.click()
+        await shows(second)
+        await page.keyboard.press("n")
+        await shows(third)
+        assert.isTrue(await older.isDisabled())
+        await page.reload()
+        await shows(third)
+        await newer.click()
+        await shows(second)
+        await page.keyboard.press("p")
+        await shows(first)
+        await page.goBack()
+        await shows(second)
+
+        const another = await context.newPage()
+        await another.goto(page.url())
+        await shows(second, another)
+        await another.getByRole("button", { name: "Newest" }).click()
+        await shows(first, another)
+      })
+    }))
+
+  it.effect("has a tab for each status with its count, which follows what happens", () =>
+    Effect.gen(function*() {
+      yield* ended("tabs")
+      yield* scheduled("tabs", 2)
+      yield* Browser.visit(async ({ open, page }) => {
+        await open("/tasks?tag=tabs")
+        for (const [status, count] of [["all", 5], ["queued", 2], ["processing", 0], ["failed", 1]] as const) {
+          await tab(page, status, count).waitFor()
+        }
+        await tab(page, "failed", 1).click()
+        await settled(page, 1)
+        await page.getByRole("cell", { name: "Boom broke" }).waitFor()
+        assert.strictEqual(new URL(page.url()).search, "?tag=tabs&status=failed")
+        assert.strictEqual(await tab(page, "failed", 1).getAttribute("aria-current"), "page")
+      })
+      yield* Browser.visit(async ({ open, page, url }) => {
+        await open("/tasks?status=processing")
+        await tab(page, "processing", 0).waitFor()
+        const id = await Browser.enqueue(url, "demo:sleep", { ms: 3_600_000 })
+        await settled(page, 1)
+        await tab(page, "processing", 1).waitFor()
+        await Browser.ask(url, `/api/tasks/${id}/cancel`, {})
+        await settled(page, 0)
+        await tab(page, "processing", 0).waitFor()
+      })
+    }))
+
+  it.effect("cancels everything that matches after a question", () =>
+    Effect.gen(function*() {
+      yield* scheduled("many", 300)
+      yield* Browser.visit(async ({ open, page }) => {
+        await open("/tasks?tag=many")
+        await settled(page, 50)
+        await page.getByLabel("Select all on this page").check()
+        await page.getByText("50 tasks selected").waitFor()
+        await page.getByRole("button", { name: "Select all 300 tasks that match" }).click()
+        const cancel = page.locator(".bulk").getByRole("button", { name: "Cancel" })
+        await cancel.click()
+        await page.getByRole("dialog", { name: "Cancel all 300 tasks that match?" }).waitFor()
+        await page.keyboard.press("Escape")
+        await page.getByRole("dialog").waitFor({ state: "detached" })
+        await tab(page, "queued", 300).waitFor()
+        await cancel.click()
+        await page.getByRole("dialog").getByRole("button", { name: "Cancel all 300 tasks that match" }).click()
+        await toast(page, "300 tasks cancelled.")
+        await page.goto(page.url())
+        await tab(page, "cancelled", 300).waitFor()
+        await tab(page, "queued", 0).waitFor()
+      })
+      assert.deepStrictEqual(yield* statusesOf("many"), { cancelled: 300 })
+    }))
+
+  it.effect("says how many tasks others have locked", () =>
+    Effect.gen(function*() {
+      const sql = yield* PgClient.PgClient
+      yield* scheduled("locked", 5)
+      const locked = yield* Deferred.make<void>()
+      const free = yield* Deferred.make<void>()
+      const holder = yield* Effect.forkChild(sql.withTransaction(Effect.gen(function*() {
+        yield* sql`select from spindle.tasks where tag = 'locked' order by id limit 2 for update`
+        yield* Deferred.succeed(locked, undefined)
+        yield* Deferred.await(free)
+      })))
+      yield* Deferred.await(locked)
+      yield* Browser.visit(async ({ open, page }) => {
+        await open("/tasks?tag=locked")
+        await settled(page, 5)
+        await page.getByLabel("Select all on this page").check()
+        await page.locator(".bulk").getByRole("button", { name: "Cancel" }).click()
+        await page.getByRole("dialog").getByRole("button", { name: "Cancel 5 tasks" }).click()
+        await toast(page, "3 tasks cancelled. 2 tasks stayed, as another transaction holds them: try again.")
+      })
+      yield* Deferred.succeed(free, undefined)
+      yield* Fiber.join(holder)
+    }))
+
+  it.effect("runs completed tasks again only where nothing else is looked at", () =>
+    Effect.gen(function*() {
+      const ids = yield* ended("again")
+      yield* Browser.visit(async ({ open, page, url }) => {
+        const bodies: Array<any> = []
+        page.on("request", (request) => {
+          if (request.url().endsWith("/bulk")) bodies.push(request.postDataJSON())
+        })
+        const again = async (tasks: string) => {
+          await settled(page, Number(tasks))
+          await page.getByLabel("Select all on this page").check()
+          await page.locator(".bulk").getByRole("button", { name: "Run again" }).click()
+          const dialog = page.getByRole("dialog")
+          await dialog.getByRole("button", { name: `Run ${tasks} task${tasks === "1" ? "" : "s"} again` }).click()
+        }
+        await open("/tasks?tag=again")
+        await again("3")
+        await toast(page, "2 tasks queued again. 1 task stayed: the action does not apply to their state.")
+        assert.deepStrictEqual(bodies.map(({ filter }) => filter.status), ["failed", "cancelled"])
+        await Browser.awaitStatus(url, ids.failed!, "completed")
+        await Browser.awaitStatus(url, ids.cancelled!, "completed")
+        const untouched = await Browser.ask<any>(url, `/api/tasks/${ids.completed}`)
+        assert.strictEqual(untouched.epoch, "1")
+
+        await open("/tasks?tag=again&status=completed")
+        await again("3")
+        await toast(page, "3 tasks queued again.")
+        assert.strictEqual(bodies.at(-1).filter.status, "completed")
+      })
+    }))
+
+  it.effect("is used with the keyboard alone", () =>
+    Effect.gen(function*() {
+      const ids = yield* scheduled("keys", 3)
+      yield* Browser.visit(async ({ open, page }) => {
+        await open("/")
+        await page.getByText("Everything turns").waitFor()
+        await page.keyboard.press("g")
+        await page.keyboard.press("t")
+        await page.waitForURL(/\/tasks$/)
+        await rows(page).first().waitFor()
+        await page.keyboard.press("/")
+        await page.keyboard.type("keys")
+        await page.keyboard.press("Enter")
+        await page.waitForURL(/q=keys/)
+        await settled(page, 3)
+        await page.keyboard.type("j")
+        assert.strictEqual(await page.getByLabel("Search").inputValue(), "keysj", "while typing a key is a letter")
+        await page.keyboard.press("Backspace")
+        await page.keyboard.press("Escape")
+        await page.keyboard.press("j")
+        assert.strictEqual(await current(page), ids[0])
+        await page.keyboard.press("j")
+        await page.keyboard.press("j")
+        await page.keyboard.press("j")
+        assert.strictEqual(await current(page), ids[2], "the last row is the last")
+        await page.keyboard.press("k")
+        assert.strictEqual(await current(page), ids[1])
+        await page.keyboard.press("x")
+        await page.getByText("1 task selected").waitFor()
+        await page.keyboard.press("Escape")
+        await page.getByText("Select tasks to act on many at once").waitFor()
+        await page.keyboard.press("?")
+        const help = page.getByRole("dialog", { name: "Keys" })
+        await help.getByText("Select the row").waitFor()
+        await page.keyboard.press("j")
+        await page.keyboard.press("Escape")
+        await help.waitFor({ state: "detached" })
+        assert.strictEqual(await current(page), ids[1], "the focus is back where it was")
+        await page.keyboard.press("Enter")
+        await page.getByRole("heading", { name: `Task ${ids[1]}` }).waitFor()
+        await page.keyboard.press("c")
+        await page.getByRole("dialog", { name: `Cancel task ${ids[1]}?` }).waitFor()
+        await page.keyboard.press("Enter")
+        await page.locator("header.title .badge", { hasText: "cancelled" }).waitFor()
+      })
+    }))
+})

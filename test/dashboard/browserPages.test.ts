@@ -1,0 +1,249 @@
+/** Every page: what it shows by itself, how it fits, and that what tasks say is text. */
+import { PgClient } from "@effect/sql-pg"
+import { assert, layer } from "@effect/vitest"
+import { Effect } from "effect"
+import * as Fs from "node:fs"
+import * as Path from "node:path"
+import * as Zlib from "node:zlib"
+import * as Browser from "../support/Browser.ts"
+
+const counter = (page: Browser.Page, name: string) =>
+  page.locator(`.counters .${name} dd`).textContent().then((text) => Number(text!.replaceAll(",", "")))
+const counts = (page: Browser.Page, name: string, count: number) =>
+  page.waitForFunction(
+    ([name, count]) => document.querySelector(`.counters .${name} dd`)?.textContent === count,
+    [name, String(count)] as const
+  )
+const boxes = (page: Browser.Page) =>
+  page.locator("main section").evaluateAll((sections) =>
+    sections.map((section) => {
+      const { height, width, x, y } = section.getBoundingClientRect()
+      return [section.getAttribute("aria-label"), x, y, width, height]
+    })
+  )
+
+interface Shift {
+  readonly sources: ReadonlyArray<{ readonly node: Node | null }>
+}
+
+/** Something of everything, so that no page is empty. */
+const furnish = Effect.gen(function*() {
+  const sql = yield* PgClient.PgClient
+  yield* sql`
+    insert into spindle.tasks (type, queue, tag, user_id, payload, run_at)
+    select 'furniture:' || repeat('long-', n), 'queue-' || n, repeat('tag', n), 'user-' || n,
+           jsonb_build_object('words', repeat('unbroken', n * 20)), now() + interval '1 day'
+      from generate_series(1, 8) n`
+})
+
+layer(Browser.layer, { excludeTestServices: true })("the pages", (it) => {
+  it.effect("the overview counts what happens by itself, and nothing on it moves", () =>
+    Browser.visit(async ({ open, page, url }) => {
+      await open("/")
+      await page.getByText("Everything turns").waitFor()
+      await page.waitForFunction(() =>
+        !document.querySelector("main")!.textContent.includes("…") && document.querySelectorAll("canvas").length === 4
+      )
+      const documents: Array<string> = []
+      page.on("request", (request) => {
+        if (request.isNavigationRequest()) documents.push(request.url())
+      })
+      await page.evaluate(() => {
+        const shifts: Array<string> = []
+        Object.assign(window, { shifts })
+        new PerformanceObserver((list) => {
+          for (const entry of list.getEntries() as unknown as ReadonlyArray<Shift>) {
+            // Rows of a table come and go, and words beside a heading grow to the left.
+            for (const { node } of entry.sources) {
+              const element = node instanceof Element ? node : node?.parentElement
+              if (element?.closest("table, span") === null) shifts.push(element.outerHTML.slice(0, 200))
+            }
+          }
+        }).observe({ type: "layout-shift", buffered: false })
+      })
+      const before = await boxes(page)
+      assert.isAbove(before.length, 5)
+      const completed = await counter(page, "completed")
+      const claimed = await counter(page, "claimed")
+
+      const id = await Browser.enqueue(url, "demo:sleep", { ms: 3_600_000 })
+      const running = page.getByRole("region", { name: "Running now" }).locator(`tr[data-row="${id}"]`)
+      await running.waitFor()
+      await counts(page, "claimed", claimed + 1)
+      const since = await running.locator("td").last().textContent()
+      await page.waitForFunction(
+        ([id, since]) => document.querySelector(`tr[data-row="${id}"] td:last-child`)?.textContent !== since,
+        [id, since] as const
+      )
+      await Browser.ask(url, `/api/tasks/${id}/cancel`, {})
+      await running.waitFor({ state: "detached" })
+      await Browser.enqueue(url, "demo:sleep", { ms: 1 })
+      await counts(page, "completed", completed + 1)
+      await page.getByRole("region", { name: "Ended last" }).getByText("cancelled").first().waitFor()
+      // Twice by the clock, whatever the worker says.
+      for (let turn = 0; turn < 2; turn++) await page.waitForResponse((response) => response.url().endsWith("/series"))
+
+      const after = await boxes(page)
+      // The table of queues, at the end of the page, gets a row for a new queue.
+      assert.deepStrictEqual(after.slice(0, -1), before.slice(0, -1))
+      assert.deepStrictEqual(documents, [])
+      assert.deepStrictEqual(await page.evaluate(() => (window as unknown as { shifts: Array<string> }).shifts), [])
+    }))
+
+  for (const colorScheme of ["light", "dark"] as const) {
+    it.effect(`fit every width in ${colorScheme} colors, and call things by their names`, () =>
+      Effect.andThen(
+        furnish,
+        Browser.visit(async ({ open, page, url }) => {
+          const failed = await Browser.enqueue(url, "echo", { text: "unbroken".repeat(60) })
+          const paths = [
+            "/",
+            "/tasks",
+            `/tasks/${failed}`,
+            "/tasks/nothing",
+            "/queues",
+            "/enqueue",
+            "/enqueue?type=ai_response",
+            `/enqueue?from=${failed}`,
+            "/docs",
+            "/login"
+          ]
+          for (const path of paths) {
+            await open(path)
+            await page.locator("h1, .trouble h2").first().waitFor()
+            await page.waitForFunction(() =>
+              [...document.querySelectorAll("p.empty")].every(({ textContent }) => textContent !== "…")
+            )
+            for (const width of [390, 768, 1440]) {
+              await page.setViewportSize({ width, height: 800 })
+              const wide = await page.evaluate(() => {
+                const limit = document.documentElement.clientWidth
+                return document.documentElement.scrollWidth <= limit
+                  ? []
+                  : [...document.querySelectorAll("body *")]
+                    .filter((element) => element.getBoundingClientRect().right > limit + 1)
+                    .map((element) => `${element.tagName}.${element.className}`)
+              })
+              assert.deepStrictEqual(wide, [], `${path} at ${width}`)
+            }
+            const nameless = await page.evaluate(() =>
+              [...document.querySelectorAll<HTMLInputElement>("input, select, textarea, button, a[href]")]
+                .filter((element) =>
+                  (element.labels?.length ?? 0) === 0 && !element.ariaLabel && element.textContent?.trim() === ""
+                )
+                .map((element) => element.outerHTML)
+            )
+            assert.deepStrictEqual(nameless, [], path)
+            assert.strictEqual(await page.locator("h1, .trouble h2").count(), 1, `${path} has one heading of its own`)
+            assert.notStrictEqual(await page.title(), "", path)
+          }
+        }, { colorScheme })
+      ))
+  }
+
+  it.effect("show where the focus is, wherever it goes", () =>
+    Browser.visit(async ({ open, page }) => {
+      await open("/tasks")
+      await page.getByLabel("Search").waitFor()
+      const seen = new Set<string>()
+      for (let press = 0; press < 16; press++) {
+        await page.keyboard.press("Tab")
+        const { focus, name } = await page.evaluate(() => {
+          const element = document.activeElement!
+          const { borderColor, boxShadow, outlineStyle, outlineWidth } = getComputedStyle(element)
+          const before = `${borderColor} ${boxShadow}`
+          return {
+            name: element.outerHTML.slice(0, 120),
+            focus: (outlineStyle !== "none" && parseFloat(outlineWidth) > 0) || before.includes("inset")
+          }
+        })
+        seen.add(name)
+        assert.isTrue(focus, name)
+      }
+      assert.isAbove(seen.size, 12)
+      await page.reload()
+      await page.getByLabel("Search").waitFor()
+      await page.keyboard.press("Tab")
+      await page.keyboard.press("Enter")
+      assert.strictEqual(await page.evaluate(() => document.activeElement?.id), "main")
+    }))
+
+  const hostile = `<img src=x onerror="window.pwned=1">"><script>window.pwned=1</script>javascript:window.pwned=1`
+
+  it.effect("show what tasks say as text, whatever it is", () =>
+    Effect.gen(function*() {
+      const sql = yield* PgClient.PgClient
+      const value = { [hostile]: hostile, list: [hostile] }
+      const error = { kind: "defect", tag: hostile, message: hostile, stack: hostile, data: value }
+      const [row] = yield* sql<{ readonly id: string }>`
+        insert into spindle.tasks ${
+        sql.insert({
+          type: hostile,
+          queue: hostile,
+          tag: hostile,
+          user_id: hostile,
+          unique_key: hostile,
+          payload: JSON.stringify(value),
+          metadata: JSON.stringify(value),
+          error: JSON.stringify(error),
+          status: "failed",
+          attempts: 1,
+          epoch: 1,
+          started_at: new Date(),
+          finished_at: new Date()
+        })
+      } returning id::text`
+      yield* sql`
+        insert into spindle.tasks (type, queue, tag, run_at) values (${hostile}, ${hostile}, ${hostile}, now())`
+      const id = row!.id
+      yield* Browser.visit(async ({ open, page, url }) => {
+        const said = await Browser.enqueue(url, "echo", { text: hostile, extra: { [hostile]: hostile } }, {
+          tag: hostile,
+          userId: hostile
+        })
+        await Browser.awaitStatus(url, said, "failed")
+        const shows = async (path: string) => {
+          await open(path)
+          await page.locator("main").getByText(hostile).first().waitFor()
+          assert.isUndefined(await page.evaluate(() => (window as any).pwned), path)
+          const foreign = await page.evaluate(() =>
+            [...document.querySelectorAll("script:not([src]), main img, [onerror], a[href^='javascript:' i], iframe")]
+              .map((element) => element.outerHTML)
+          )
+          assert.deepStrictEqual(foreign, [], path)
+        }
+        await shows("/")
+        await shows("/tasks")
+        await shows(`/tasks?${new URLSearchParams({ type: hostile, queue: hostile, q: hostile })}`)
+        await shows(`/tasks/${id}`)
+        for (const name of ["Payload", "Metadata", "Error", "Facts"]) {
+          await page.getByRole("region", { name, exact: true }).getByText(hostile).first().waitFor()
+        }
+        await shows(`/tasks/${said}`)
+        await page.getByRole("log").getByText(hostile).waitFor()
+        await page.locator(".events li", { hasText: "note" }).getByText(hostile).first().waitFor()
+        await shows("/queues")
+        await open(`/enqueue?from=${id}`)
+        await page.waitForFunction(
+          (hostile) => [...document.querySelectorAll("input")].some(({ value }) => value === hostile),
+          hostile
+        )
+        assert.isUndefined(await page.evaluate(() => (window as any).pwned))
+        await open(`/tasks/${encodeURIComponent(hostile)}`)
+        await page.getByText("There is no such task").waitFor()
+        await open(`/enqueue?type=${encodeURIComponent(hostile)}`)
+        await page.getByText("No worker of this process handles this type").waitFor()
+        assert.isUndefined(await page.evaluate(() => (window as any).pwned))
+      })
+      yield* sql`delete from spindle.tasks where type = ${hostile}`
+    }))
+
+  it("are small", () => {
+    const directory = Path.join(import.meta.dirname, "../../dist/dashboard")
+    const index = Fs.readFileSync(Path.join(directory, "index.html"), "utf8")
+    const files = ["index.html", ...[...index.matchAll(/(?:src|href)="\.\/([^"]+)"/g)].map(([, path]) => path!)]
+    assert.isAtLeast(files.length, 5)
+    const sizes = files.map((file) => Zlib.gzipSync(Fs.readFileSync(Path.join(directory, file))).length)
+    assert.isAtMost(sizes.reduce((sum, size) => sum + size), 150 * 1024)
+  })
+})

@@ -1,0 +1,148 @@
+/** The page and its server: one that goes away, one that asks for a token, and one that only shows. */
+import { assert, layer } from "@effect/vitest"
+import { Effect } from "effect"
+import * as Browser from "../support/Browser.ts"
+
+const token = "0123456789abcdef0123456789abcdef"
+const banner = (page: Browser.Page) => page.getByRole("alert").filter({ hasText: "Disconnected, retrying." })
+const lengthOver = (page: Browser.Page, length: number) =>
+  page.waitForFunction((length) => (document.querySelector("[role=log]")?.textContent?.length ?? 0) > length, length)
+const textOf = (page: Browser.Page) => page.getByRole("log").evaluate((box) => box.textContent)
+const follow = (page: Browser.Page, state: string) => page.locator(".follow", { hasText: state }).waitFor()
+const run = (effect: Effect.Effect<void>) => Effect.runPromise(effect)
+
+layer(Browser.layer, { excludeTestServices: true })("the page before its server", (it) => {
+  it.effect.each(["SIGTERM", "SIGKILL"] as const)(
+    "says that it is lost by %s, and goes on by itself",
+    (signal) =>
+      Effect.gen(function*() {
+        // The task runs in another process, which stays.
+        yield* Browser.start({ WORKER_HTTP_PORT: "off", WORKER_TASK_TYPES: "demo:stream" })
+        const shown = { WORKER_TASK_TYPES: "call", WORKER_QUEUES: "nothing" }
+        const first = yield* Browser.start(shown)
+        const context = yield* Effect.context<Effect.Services<ReturnType<typeof Browser.start>>>()
+        const restart = (env: Record<string, string>) => Effect.runPromiseWith(context)(Browser.start(env))
+        yield* Browser.visit(async ({ context, open, page, url }) => {
+          const tokens = 240
+          const id = await Browser.enqueue(url, "demo:stream", { tokens, perSecond: 40 })
+          await Browser.awaitStatus(url, id, "processing")
+          await open(`/tasks/${id}`)
+          await follow(page, "live")
+          await lengthOver(page, 0)
+          const overview = await context.newPage()
+          await overview.goto(url)
+          await overview.locator(".counters").waitFor()
+          await overview.getByText("Everything turns").waitFor()
+
+          await run(first.service.signal(signal))
+          await run(Effect.asVoid(first.service.ended))
+          await banner(overview).waitFor()
+          await overview.getByRole("button", { name: "Pause refreshing" }).getByText("lost").waitFor()
+          assert.isTrue(await overview.locator("main").evaluate(({ classList }) => classList.contains("stale")))
+          await overview.getByText("The server cannot be reached.").first().waitFor()
+          assert.isAbove(await overview.locator(".panel").count(), 4, "what was known is still shown")
+          await banner(page).waitFor()
+          await follow(page, "reconnecting")
+          const before = await textOf(page)
+          assert.match(before, /^(token \d+ )+$/)
+
+          await restart({ ...shown, WORKER_HTTP_PORT: new URL(url).port })
+          await banner(overview).waitFor({ state: "detached" })
+          await overview.getByRole("button", { name: "Pause refreshing" }).getByText("live").waitFor()
+          assert.isFalse(await overview.locator("main").evaluate(({ classList }) => classList.contains("stale")))
+          await lengthOver(page, before.length)
+          assert.isTrue((await textOf(page)).startsWith(before))
+          await follow(page, "ended")
+          assert.strictEqual(
+            await textOf(page),
+            Array.from({ length: tokens }, (_, index) => `token ${index + 1} `).join("")
+          )
+          assert.strictEqual(await page.getByText("It started over.").count(), 0)
+          await page.locator("header.title .badge", { hasText: "completed" }).waitFor()
+        }, {
+          site: first,
+          expected:
+            /ERR_CONNECTION_REFUSED|ERR_INCOMPLETE_CHUNKED_ENCODING|ERR_CONNECTION_RESET|50[0-9]|ERR_EMPTY_RESPONSE/
+        })
+      }),
+    60_000
+  )
+
+  it.effect("asks for the token, and then shows the page that was asked for", () =>
+    Effect.gen(function*() {
+      const site = yield* Browser.start({ WORKER_HTTP_TOKEN: token, WORKER_TASK_TYPES: "call" })
+      yield* Browser.visit(async ({ context, open, page, url }) => {
+        await open("/tasks?tag=mine")
+        const field = page.getByLabel("Token")
+        await field.waitFor()
+        assert.strictEqual(await field.getAttribute("type"), "password")
+        await field.fill("not the token")
+        await page.getByRole("button", { name: "Sign in" }).click()
+        await page.getByRole("alert").filter({ hasText: "This is not the token." }).waitFor()
+        await field.fill(token)
+        await page.keyboard.press("Enter")
+        await page.getByRole("heading", { name: "Tasks", exact: true }).waitFor()
+        assert.strictEqual(page.url(), new URL("/tasks?tag=mine", url).href)
+        await page.getByText("No task matches.").waitFor()
+        const [cookie] = await context.cookies()
+        assert.deepInclude(cookie, { httpOnly: true, sameSite: "Strict" })
+        assert.strictEqual(await page.evaluate(() => document.cookie), "")
+        assert.notInclude(JSON.stringify([await context.storageState(), page.url()]), token)
+
+        await page.getByRole("button", { name: "Sign out" }).click()
+        await page.waitForURL(/\/login$/)
+        await page.getByLabel("Token").fill(token)
+        await page.keyboard.press("Enter")
+        await page.getByRole("heading", { name: "Overview" }).waitFor({ state: "attached" })
+
+        // A session that ends while a page is open leads to the login page, and back.
+        await page.getByRole("link", { name: "Queues" }).click()
+        await page.getByText("No queue has a task yet").or(page.locator("table.queues")).waitFor()
+        await context.clearCookies()
+        await page.waitForURL(/\/login\?from=%2Fqueues$/)
+        await page.getByLabel("Token").fill(token)
+        await page.keyboard.press("Enter")
+        await page.waitForURL(/\/queues$/)
+      }, { site, expected: /401/ })
+      // It leads nowhere else.
+      yield* Browser.visit(async ({ open, page, url }) => {
+        for (const from of ["https://example.com/", "//example.com/", "javascript:alert(1)", "/\\example.com"]) {
+          await open(`/login?${new URLSearchParams({ from })}`)
+          await page.getByLabel("Token").fill(token)
+          await page.keyboard.press("Enter")
+          await page.getByRole("navigation", { name: "Pages" }).waitFor()
+          assert.strictEqual(new URL(page.url()).origin, new URL(url).origin, from)
+        }
+      }, { site, expected: /401/ })
+    }))
+
+  it.effect("has no actions where the server only shows", () =>
+    Effect.gen(function*() {
+      const { url: other } = yield* Browser.Dashboard
+      const site = yield* Browser.start({ WORKER_HTTP_READONLY: "true", WORKER_TASK_TYPES: "call" })
+      yield* Browser.visit(async ({ open, page }) => {
+        const id = await Browser.enqueue(other, "call", { url: "", apiKey: "", times: 1 }, { delayMs: 3_600_000 })
+        await open("/tasks")
+        await page.locator(`tr[data-row="${id}"]`).waitFor()
+        await page.getByText("read-only").waitFor()
+        assert.strictEqual(await page.locator("input[type=checkbox]").count(), 0)
+        assert.strictEqual(await page.locator(".bulk").count(), 0)
+        await page.locator(`tr[data-row="${id}"] a`).click()
+        await page.getByText("This server only shows.").waitFor()
+        assert.strictEqual(await page.locator(".actions").count(), 0)
+        await page.keyboard.press("c")
+        await page.keyboard.press("?")
+        const keys = page.getByRole("dialog", { name: "Keys" })
+        await keys.waitFor()
+        assert.strictEqual(await keys.getByText("Cancel the task").count(), 0)
+        await page.keyboard.press("Escape")
+        assert.strictEqual(
+          await page.getByRole("navigation", { name: "Pages" }).getByRole("link", { name: "Enqueue" }).count(),
+          0
+        )
+        await open("/enqueue")
+        await page.getByText("WORKER_HTTP_READONLY is set").waitFor()
+        assert.strictEqual(await page.getByRole("button", { name: "Enqueue" }).count(), 0)
+      }, { site })
+    }))
+})

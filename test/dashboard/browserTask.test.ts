@@ -1,0 +1,214 @@
+/** Enqueuing a task, looking at it while it runs, and acting on it. */
+import { PgClient } from "@effect/sql-pg"
+import { assert, layer } from "@effect/vitest"
+import { Effect } from "effect"
+import * as Browser from "../support/Browser.ts"
+
+const log = (page: Browser.Page) => page.getByRole("log").last()
+const textOf = (page: Browser.Page) =>
+  log(page).evaluate((box) => [...box.children].map(({ textContent }) => textContent).join("\n"))
+const lengthOver = (page: Browser.Page, length: number) =>
+  page.waitForFunction((length) => (document.querySelector("[role=log]")?.textContent?.length ?? 0) > length, length)
+const answer = (page: Browser.Page, button: string) =>
+  page.getByRole("dialog").getByRole("button", { name: button, exact: true }).click()
+const action = (page: Browser.Page, name: string) => page.locator(".actions").getByRole("button", { name, exact: true })
+const follow = (page: Browser.Page, state: string) => page.locator(".follow", { hasText: state }).waitFor()
+const badge = (page: Browser.Page, state: string) => page.locator("header.title .badge", { hasText: state }).waitFor()
+const toast = (page: Browser.Page, text: string) => page.locator(".toast", { hasText: text }).waitFor()
+
+layer(Browser.layer, { excludeTestServices: true })("a task on the page", (it) => {
+  it.effect("shows a text grow that was asked for with the form, until it is cancelled", () =>
+    Browser.visit(async ({ open, page, url }) => {
+      await open("/enqueue")
+      await page.getByRole("button", { name: /^ai_response/ }).click()
+      await page.locator(".property", { hasText: /^prompt/ }).getByLabel("left out").check()
+      await page.getByLabel("prompt", { exact: true }).fill("What is a spindle?")
+      await page.getByRole("button", { name: "Enqueue" }).click()
+      await page.waitForURL(/\/tasks\/\d+$/)
+      const id = /\d+$/.exec(page.url())![0]
+      await follow(page, "live")
+      await lengthOver(page, 0)
+      const first = await textOf(page)
+      await lengthOver(page, first.length)
+      assert.isTrue((await textOf(page)).startsWith(first))
+
+      await action(page, "Cancel").click()
+      await answer(page, "Back")
+      await lengthOver(page, (await textOf(page)).length)
+      await action(page, "Cancel").click()
+      await answer(page, "Cancel the task")
+      await toast(page, `Task ${id} is cancelled.`)
+      await badge(page, "cancelled")
+      await follow(page, "ended")
+      const steps = page.locator(".cancel .steps li")
+      assert.deepStrictEqual(await steps.locator("b").allTextContents(), [
+        "Requested",
+        "Handler interrupted",
+        "Finalizers done",
+        "Closed"
+      ])
+      await page.locator(".cancel .steps", { hasText: /\+ [\d.]+ m?s.*\+ [\d.]+ m?s.*\+ [\d.]+ m?s/s }).waitFor()
+      assert.strictEqual(await textOf(page), await told(url, id))
+      assert.isTrue(await action(page, "Cancel").isDisabled())
+    }))
+
+  it.effect("says so when a task had ended before it could be cancelled", () =>
+    Browser.visit(async ({ open, page, url }) => {
+      const id = await Browser.enqueue(url, "demo:sleep", { ms: 3_600_000 })
+      await Browser.awaitStatus(url, id, "processing")
+      await open(`/tasks/${id}`)
+      await action(page, "Cancel").click()
+      await page.getByRole("dialog").waitFor()
+      await Browser.ask(url, `/api/tasks/${id}/cancel`, {})
+      await answer(page, "Cancel the task")
+      await toast(page, "It had been cancelled already.")
+
+      const other = await Browser.enqueue(url, "demo:stream", { tokens: 4, perSecond: 4 })
+      await open(`/tasks/${other}`)
+      await action(page, "Cancel").click()
+      await page.getByRole("dialog").waitFor()
+      await Browser.awaitStatus(url, other, "completed")
+      await answer(page, "Cancel the task")
+      await toast(page, "It had completed already: there was nothing left to cancel.")
+      await badge(page, "completed")
+      assert.strictEqual(await action(page, "Cancel").getAttribute("title"), "It is completed already")
+    }))
+
+  it.effect("starts the text over when a failed task runs again", () =>
+    Browser.visit(async ({ open, page, url }) => {
+      const id = await Browser.enqueue(url, "echo", { text: "so it goes" })
+      await open(`/tasks/${id}`)
+      await badge(page, "failed")
+      await follow(page, "ended")
+      await page.locator(".events li", { hasText: "error" }).waitFor()
+      assert.strictEqual(await textOf(page), "attempt 1: so it goes")
+      await action(page, "Run again").click()
+      await answer(page, "Run it again")
+      await toast(page, `Task ${id} is queued again.`)
+      await page.getByText("It started over.").waitFor()
+      await page.getByText("What an earlier attempt said (1 of 1, 21 characters)").waitFor()
+      await follow(page, "ended")
+      await badge(page, "failed")
+      assert.strictEqual(await textOf(page), "attempt 1: so it goes")
+    }))
+
+  it.effect("is done with a stream that is over", () =>
+    Browser.visit(async ({ open, page, url }) => {
+      const id = await Browser.enqueue(url, "demo:stream", { tokens: 20, perSecond: 20 })
+      const answers: Array<number> = []
+      page.on("response", (response) => {
+        if (response.url().includes("/events")) answers.push(response.status())
+      })
+      await open(`/tasks/${id}`)
+      await badge(page, "completed")
+      await follow(page, "ended")
+      // Whoever has read the end asks once more when the row says that it is over.
+      if (!answers.includes(204)) await page.waitForResponse((response) => response.status() === 204)
+      const polled = page.waitForResponse((response) => response.url().endsWith(`/api/tasks/${id}`))
+      await page.getByRole("button", { name: "Pause refreshing" }).click()
+      await page.getByRole("button", { name: "Pause refreshing" }).click()
+      await polled
+      await follow(page, "ended")
+      assert.deepStrictEqual(answers, [200, 204])
+    }))
+
+  it.effect("tells what is too large to be shown, in place of the value", () =>
+    Effect.gen(function*() {
+      const sql = yield* PgClient.PgClient
+      const [row] = yield* sql<{ readonly id: string }>`
+        insert into spindle.tasks (type, payload, run_at)
+        values ('call', jsonb_build_object('blob', repeat('x', 300000)), now() + interval '1 day')
+        returning id::text`
+      yield* Browser.visit(async ({ open, page }) => {
+        await open(`/tasks/${row!.id}`)
+        const payload = page.getByRole("region", { name: "Payload" })
+        await payload.getByText(/It is 293\.\d kB of JSON, too much to be shown here/).waitFor()
+        assert.strictEqual(await payload.locator("code").textContent(), `spindle show ${row!.id}`)
+        assert.strictEqual(await payload.locator(".json").count(), 0)
+        await page.getByRole("link", { name: "Edit and run again" }).click()
+        await page.getByText("Its payload is too large to be edited here.").waitFor()
+      })
+    }))
+
+  it.effect("answers while a megabyte of text arrives", () =>
+    Browser.visit(async ({ open, page, url }) => {
+      const id = await Browser.enqueue(url, "flood", { pieces: 1024 })
+      await open(`/tasks/${id}`)
+      await lengthOver(page, 20_000)
+      await page.getByRole("button", { name: "Keys" }).click({ timeout: 2000 })
+      await page.getByRole("dialog", { name: "Keys" }).waitFor({ timeout: 2000 })
+      await page.keyboard.press("Escape")
+      await page.getByRole("dialog").waitFor({ state: "detached" })
+      await badge(page, "completed")
+      await follow(page, "ended")
+      const text = await textOf(page)
+      assert.isAbove(text.length, 1_000_000)
+      assert.deepStrictEqual(
+        [...text.matchAll(/\d{5}/g)].map(([number]) => Number(number)),
+        Array.from({ length: 1024 }, (_, index) => index)
+      )
+      await page.getByRole("link", { name: "Queues" }).click({ timeout: 2000 })
+      await page.getByRole("heading", { name: "Queues", exact: true }).waitFor({ timeout: 2000 })
+    }))
+
+  it.effect("shows beside the form what the server refuses, and keeps what was typed", () =>
+    Browser.visit(async ({ open, page }) => {
+      await open("/enqueue?type=email:send")
+      await page.getByLabel("to", { exact: true }).fill("nobody")
+      await page.getByLabel("subject", { exact: true }).fill("Kept")
+      await page.getByRole("button", { name: "Enqueue" }).click()
+      const problem = page.getByRole("alert").filter({ hasText: /to/ })
+      await problem.waitFor()
+      assert.match((await problem.textContent())!, /to/)
+      assert.strictEqual(new URL(page.url()).pathname, "/enqueue")
+      assert.strictEqual(await page.getByLabel("subject", { exact: true }).inputValue(), "Kept")
+
+      await page.getByLabel("Priority").fill("soon")
+      await page.getByRole("button", { name: "Enqueue" }).click()
+      await page.getByText("Priority is “soon”, but must be an integer.").waitFor()
+      await page.getByLabel("Priority").fill("")
+      await page.getByLabel("to", { exact: true }).fill("a@example.com")
+      await page.getByLabel("Delay in ms").fill("3600000")
+      await page.getByRole("button", { name: "Enqueue" }).click()
+      await page.waitForURL(/\/tasks\/\d+$/)
+      await badge(page, "scheduled")
+    }, { expected: /422/ }))
+
+  it.effect("asks again for what is masked, and never sends the mask", () =>
+    Browser.visit(async ({ open, page, url }) => {
+      const id = await Browser.enqueue(url, "call", { url: "https://example.com", apiKey: "the secret", times: 3 })
+      await open(`/tasks/${id}`)
+      await page.getByRole("region", { name: "Payload" }).getByText("masked").waitFor()
+      await page.getByRole("link", { name: "Edit and run again" }).click()
+      await page.locator(".note", { hasText: "apiKey" }).waitFor()
+      assert.strictEqual(await page.getByLabel("url", { exact: true }).inputValue(), "https://example.com")
+      assert.strictEqual(await page.getByLabel("apiKey", { exact: true }).inputValue(), "")
+      const enqueues: Array<unknown> = []
+      page.on("request", (request) => {
+        if (request.method() === "POST") enqueues.push(request.postDataJSON())
+      })
+      const submit = page.getByRole("button", { name: "Enqueue" })
+      await submit.click()
+      await page.getByText("Fill in what the server masks: apiKey.").waitFor()
+      await page.getByRole("button", { name: "JSON", exact: true }).click()
+      await page.locator("textarea.code").fill(`{"url": "https://example.com", "apiKey": "••••••", "times": 3}`)
+      await submit.click()
+      await page.getByText("Fill in what the server masks: apiKey.").waitFor()
+      assert.deepStrictEqual(enqueues, [])
+      await page.getByRole("button", { name: "Form", exact: true }).click()
+      await page.getByLabel("apiKey", { exact: true }).fill("another secret")
+      await submit.click()
+      await page.waitForURL((address) => /\/tasks\/\d+$/.test(address.pathname) && !address.href.endsWith(`/${id}`))
+      assert.deepStrictEqual((enqueues[0] as any).payload, {
+        url: "https://example.com",
+        apiKey: "another secret",
+        times: 3
+      })
+    }))
+})
+
+/** The text as the API has it. */
+const told = async (url: string, id: string) => {
+  const stream = await fetch(new URL(`/api/tasks/${id}/events`, url)).then((response) => response.text())
+  return [...stream.matchAll(/event: text_delta\ndata: (.*)/g)].map(([, data]) => JSON.parse(data!).text).join("")
+}

@@ -1,0 +1,19 @@
+/** The dashboard's page as a server serves it, built where its sources are newer. */
+import * as Fs from "node:fs"
+import * as Path from "node:path"
+import { build } from "vite"
+
+const root = Path.join(import.meta.dirname, "../..")
+const built = Path.join(root, "dist/dashboard/index.html")
+const sources = ["src/dashboard", "src/server/Views.ts", "src/Api.ts", "src/Task.ts", "src/TaskEvent.ts"]
+
+const changed = (path: string): number =>
+  Fs.statSync(path).isDirectory()
+    ? Math.max(...Fs.readdirSync(path).map((name) => changed(Path.join(path, name))))
+    : Fs.statSync(path).mtimeMs
+
+export const run = async (): Promise<void> => {
+  const newest = Math.max(...sources.map((source) => changed(Path.join(root, source))))
+  if (Fs.existsSync(built) && Fs.statSync(built).mtimeMs > newest) return
+  await build({ configFile: Path.join(root, "src/dashboard/vite.config.ts"), logLevel: "error", mode: "production" })
+}
