@@ -157,6 +157,15 @@ export const followersIdle: Goal = {
   unit: ""
 }
 
+export const streamCancel: Goal = {
+  id: "S1",
+  what: "cancel p95 from commit to the provider's closed connection, 200 streams",
+  better: "lower",
+  due: 300,
+  aimed: 50,
+  unit: " ms"
+}
+
 const bound = ({ better, unit }: Goal, value: number) => `${better === "higher" ? "≥" : "≤"} ${value}${unit}`
 
 export const due = (goal: Goal): string => bound(goal, goal.due)

@@ -1,7 +1,7 @@
 /**
  * What the two processes of the streams workload answer.
  */
-import type { Usage } from "../protocol.ts"
+import type { Mark, Usage } from "../protocol.ts"
 
 /** How far the provider is. */
 export interface Sent {
@@ -14,6 +14,8 @@ export interface ProviderCalls {
   /** Starts to serve, and gives the base URL of its API. */
   readonly listen: () => Promise<string>
   readonly sent: () => Promise<Sent>
+  /** The prompts of the streams that the client has closed, and when. */
+  readonly closed: () => Promise<ReadonlyArray<Mark>>
   /** Ends every stream after its current token, as a model does that has finished. */
   readonly finish: () => Promise<void>
 }

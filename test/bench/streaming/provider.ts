@@ -7,12 +7,13 @@ import { once } from "node:events"
 import * as Http from "node:http"
 import type { AddressInfo } from "node:net"
 import { serve } from "../ipc.ts"
-import { now } from "../protocol.ts"
+import { type Mark, now } from "../protocol.ts"
 import { type ProviderCalls, tokensPerSecond } from "./calls.ts"
 
 let tokens = 0
 let finished = false
 const open = new Set<Http.ServerResponse>()
+const closed: Array<Mark> = []
 
 const chunk = (choices: ReadonlyArray<unknown>, usage: unknown = null) =>
   `data: ${
@@ -21,8 +22,8 @@ const chunk = (choices: ReadonlyArray<unknown>, usage: unknown = null) =>
 
 const delta = (content: string) => chunk([{ index: 0, delta: { content }, finish_reason: null }])
 
-const stream = async (response: Http.ServerResponse) => {
-  const closed = once(response, "close")
+const stream = async (prompt: string, response: Http.ServerResponse) => {
+  const ended = once(response, "close")
   response.writeHead(200, { "content-type": "text/event-stream" })
   open.add(response)
   const start = now()
@@ -43,14 +44,17 @@ const stream = async (response: Http.ServerResponse) => {
     response.end("data: [DONE]\n\n")
     clearInterval(timer)
   }, 1000 / tokensPerSecond)
-  await closed
+  await ended
+  if (!response.writableEnded) closed.push([prompt, now()])
   clearInterval(timer)
   open.delete(response)
 }
 
 const server = Http.createServer((request, response) => {
-  request.resume()
-  request.once("end", () => void stream(response))
+  let body = ""
+  request.setEncoding("utf8")
+  request.on("data", (text: string) => body += text)
+  request.once("end", () => void stream(JSON.parse(body).messages.at(-1).content, response))
 })
 
 serve(
@@ -61,6 +65,7 @@ serve(
       return `http://127.0.0.1:${(server.address() as AddressInfo).port}/v1`
     },
     sent: async () => ({ tokens, open: open.size }),
+    closed: async () => closed,
     finish: async () => {
       finished = true
     }

@@ -16,11 +16,13 @@ import type { Settings } from "../settings.ts"
 import { type ProviderCalls, tokensPerSecond, type WorkerCalls } from "../streaming/calls.ts"
 import { spindle } from "../systems.ts"
 import { freshDatabase } from "../trial.ts"
+import { latency, type Sent } from "./latency.ts"
 
 const streams = 200
 const watched = 10
 const seconds = 60
 const pauseSeconds = 5
+const cancels = 100
 
 const watchSql = `
 select e.task_id, e.seq, e.data ->> 'text' as text
@@ -79,7 +81,7 @@ const round = Effect.gen(function*() {
   })
   const tasks = yield* sql<{ id: bigint }>`
     insert into spindle.tasks (type, payload)
-    select 'ai_response', '{"prompt": "What time is it?"}' from generate_series(1, ${streams}) returning id`
+    select 'ai_response', jsonb_build_object('prompt', n::text) from generate_series(1, ${streams}) n returning id`
   yield* provider.call("sent").pipe(
     Effect.repeat({ until: ({ open }) => open === streams, schedule: Schedule.spaced("50 millis") }),
     Effect.timeoutOrElse({
@@ -131,16 +133,27 @@ const round = Effect.gen(function*() {
   )
   const caughtUp = now()
 
+  // The prompts are the ids: the table was empty.
+  const sentCancels = yield* Effect.forEach(tasks.slice(-cancels), ({ id }) =>
+    Effect.gen(function*() {
+      const called = now()
+      yield* sql`update spindle.tasks set status = 'cancelled' where id = ${id} and status = 'processing'`
+      const committed = now()
+      yield* Effect.sleep("20 millis")
+      return { task: String(id), called, committed } satisfies Sent as Sent
+    }))
+  yield* Effect.sleep("1 second")
+  const cancelled = latency(sentCancels, yield* provider.call("closed"))
+
   yield* provider.call("finish")
   yield* sql<{ running: number }>`
     select count(*)::int as running from spindle.tasks where status in ('queued', 'processing')`.pipe(
     Effect.repeat({ until: ([row]) => row?.running === 0, schedule: Schedule.spaced("200 millis") })
   )
-  const { tokens } = yield* provider.call("sent")
-  const [ended] = yield* sql<{ completed: number; equal: number; tokens: number }>`
+  const [ended] = yield* sql<{ completed: number; equal: number; lost: number }>`
     select count(*) filter (where status = 'completed')::int as completed,
-           count(*) filter (where result ->> 'text' = e.text)::int as equal,
-           sum(e.tokens)::int as tokens
+           count(*) filter (where status = 'completed' and result ->> 'text' = e.text)::int as equal,
+           sum((result -> 'usage' ->> 'outputTokens')::int - e.tokens)::int as lost
       from spindle.tasks t
       left join lateral (select string_agg(data ->> 'text', '' order by seq) as text, count(*) as tokens
                            from spindle.task_events where task_id = t.id and type = 'text_delta') e on true`
@@ -159,9 +172,12 @@ const round = Effect.gen(function*() {
     memoryLast: memory.at(-1),
     memoryPause: paused - resting,
     catchUp: (caughtUp - resumed) / 1000,
+    cancelP50: cancelled.p50,
+    cancelP95: cancelled.p95,
+    cancelled: cancelled.seen * cancels,
     completed: ended?.completed,
     equal: ended?.equal,
-    lost: tokens - (ended?.tokens ?? NaN)
+    lost: ended?.lost
   }
 }).pipe(Effect.scoped)
 
@@ -182,7 +198,8 @@ export const workload = Effect.fnUntraced(function*({ rounds }: Settings) {
       } a second), for ${seconds} s after 10 s to settle. Each token is the time at which it was sent; the ` +
       `delay is from there until another connection, told by the notification, has read its row (${watched} tasks are watched). ` +
       `Statements are counted in the server's log, all kinds. Then the server's processes are stopped for ${pauseSeconds} s. ` +
-      `Provider, worker, server and bench share the machine. Median (min–max) of ${rounds} rounds.`,
+      `At the end ${cancels} of the tasks are cancelled by plain SQL, one every 20 ms, and the others finish: from the acknowledged ` +
+      `commit to the moment at which the provider sees its connection closed. Provider, worker, server and bench share the machine. Median (min–max) of ${rounds} rounds.`,
     columns: [
       { title: "tokens/s", format: whole },
       { title: "delay p50 ms", format: significant },
@@ -195,6 +212,9 @@ export const workload = Effect.fnUntraced(function*({ rounds }: Settings) {
       { title: "RSS MB, last", format: significant },
       { title: "more RSS MB in the pause", format: significant },
       { title: "caught up after s", format: significant },
+      { title: "cancel to closed p50 ms", format: significant },
+      { title: "p95 ms", format: significant, goal: Goals.streamCancel },
+      { title: "closed", format: whole },
       { title: "completed", format: whole },
       { title: "text = deltas", format: whole },
       { title: "tokens lost", format: whole }
@@ -214,6 +234,9 @@ export const workload = Effect.fnUntraced(function*({ rounds }: Settings) {
         column("memoryLast"),
         column("memoryPause"),
         column("catchUp"),
+        column("cancelP50"),
+        column("cancelP95"),
+        column("cancelled"),
         column("completed"),
         column("equal"),
         column("lost")
