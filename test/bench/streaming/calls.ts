@@ -29,6 +29,8 @@ export interface WorkerOptions {
 export interface WorkerCalls {
   readonly start: (options: WorkerOptions) => Promise<void>
   readonly usage: () => Promise<Usage>
+  /** What the heap holds after a full collection, in bytes. */
+  readonly heap: () => Promise<number>
   readonly stop: () => Promise<void>
 }
 

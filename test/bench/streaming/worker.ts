@@ -6,6 +6,8 @@ import * as Layer from "effect/Layer"
 import * as ManagedRuntime from "effect/ManagedRuntime"
 import * as Redacted from "effect/Redacted"
 import * as References from "effect/References"
+import { setFlagsFromString } from "node:v8"
+import { runInNewContext } from "node:vm"
 import * as AiTasks from "../../../src/ai/AiTasks.ts"
 import * as OpenAiModel from "../../../src/ai/OpenAiModel.ts"
 import * as HandlerRegistry from "../../../src/HandlerRegistry.ts"
@@ -23,6 +25,9 @@ const layer = ({ concurrency, provider, url }: WorkerOptions) =>
     Layer.provide(Layer.succeed(References.MinimumLogLevel, "Warn"))
   )
 
+setFlagsFromString("--expose-gc")
+const collect: () => void = runInNewContext("gc")
+
 let running: ManagedRuntime.ManagedRuntime<Worker.Worker, unknown> | undefined
 
 serve(
@@ -32,6 +37,10 @@ serve(
       await running.runPromise(Worker.Worker)
     },
     usage: async () => usage(),
+    heap: async () => {
+      collect()
+      return process.memoryUsage().heapUsed
+    },
     stop: async () => running?.dispose()
   } satisfies WorkerCalls
 )

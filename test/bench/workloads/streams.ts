@@ -92,6 +92,7 @@ const round = Effect.gen(function*() {
   const { take } = yield* watch(sql, tasks.slice(0, watched).map(({ id }) => id))
   const rss = Effect.map(worker.call("usage"), ({ rssBytes }) => rssBytes / 2 ** 20)
   yield* Effect.sleep("10 seconds")
+  const heapBefore = yield* worker.call("heap")
   yield* take
 
   const before = {
@@ -118,6 +119,7 @@ const round = Effect.gen(function*() {
   const usage = yield* worker.call("usage")
   const sent = yield* provider.call("sent")
   const serverSeconds = yield* server.cpuSeconds
+  const heapAfter = yield* worker.call("heap")
 
   const resting = yield* rss
   yield* Effect.acquireUseRelease(
@@ -170,6 +172,8 @@ const round = Effect.gen(function*() {
       : (serverSeconds - before.server) / elapsed,
     memoryFirst: memory[0],
     memoryLast: memory.at(-1),
+    heapFirst: heapBefore / 2 ** 20,
+    heapLast: heapAfter / 2 ** 20,
     memoryPause: paused - resting,
     catchUp: (caughtUp - resumed) / 1000,
     cancelP50: cancelled.p50,
@@ -210,6 +214,8 @@ export const workload = Effect.fnUntraced(function*({ rounds }: Settings) {
       { title: "server cores", format: significant },
       { title: "RSS MB, first", format: significant },
       { title: "RSS MB, last", format: significant },
+      { title: "live heap MB, first", format: significant },
+      { title: "live heap MB, last", format: significant },
       { title: "more RSS MB in the pause", format: significant },
       { title: "caught up after s", format: significant },
       { title: "cancel to closed p50 ms", format: significant },
@@ -232,6 +238,8 @@ export const workload = Effect.fnUntraced(function*({ rounds }: Settings) {
         column("serverCpu"),
         column("memoryFirst"),
         column("memoryLast"),
+        column("heapFirst"),
+        column("heapLast"),
         column("memoryPause"),
         column("catchUp"),
         column("cancelP50"),
