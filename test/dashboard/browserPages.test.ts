@@ -104,6 +104,8 @@ layer(Browser.layer, { excludeTestServices: true })("the pages", (it) => {
             "/queues",
             "/enqueue",
             "/enqueue?type=ai_response",
+            "/enqueue?type=call",
+            "/enqueue?type=unknown",
             `/enqueue?from=${failed}`,
             "/docs",
             "/login"
@@ -114,6 +116,10 @@ layer(Browser.layer, { excludeTestServices: true })("the pages", (it) => {
             await page.waitForFunction(() =>
               [...document.querySelectorAll("p.empty")].every(({ textContent }) => textContent !== "…")
             )
+            // Everything that a form can ask for.
+            const left = page.getByLabel("left out")
+            for (let open = await left.count(); open > 0; open = await left.count()) await left.first().click()
+            for (const add of await page.getByRole("button", { name: "Add", exact: true }).all()) await add.click()
             for (const width of [390, 768, 1440]) {
               await page.setViewportSize({ width, height: 800 })
               const wide = await page.evaluate(() => {

@@ -194,8 +194,8 @@ const TaskForm = ({ draft, types }: { readonly draft: Draft; readonly types: Rea
             <fieldset>
               <legend>Payload</legend>
               {raw || field === undefined
-                ? <JsonField key={`${type}:json`} value={payload} rows={8} change={setPayload} wrong={setNotJson} />
-                : <Field key={`${type}:form`} field={field} value={payload} change={setPayload} />}
+                ? <JsonField key={`${type}:json`} label="Payload as JSON" value={payload} rows={8} change={setPayload} wrong={setNotJson} />
+                : <Field key={`${type}:form`} label="Payload" field={field} value={payload} change={setPayload} />}
             </fieldset>
           )}
       </Panel>
