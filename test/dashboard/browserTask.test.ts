@@ -174,6 +174,29 @@ layer(Browser.layer, { excludeTestServices: true })("a task on the page", (it) =
       await badge(page, "scheduled")
     }, { expected: /422/ }))
 
+  it.effect("sends no JSON that is broken off, nor what was there before it", () =>
+    Browser.visit(async ({ open, page, url }) => {
+      await open("/enqueue?type=echo")
+      await page.getByLabel("text", { exact: true }).fill("said")
+      await page.getByLabel("left out").click()
+      const extra = page.getByLabel("extra", { exact: true })
+      await extra.fill(`{"a": 1}`)
+      await extra.fill(`{"a": 1`)
+      const submit = page.getByRole("button", { name: "Enqueue" })
+      await submit.click()
+      await page.getByText("What is not JSON cannot be sent").waitFor()
+      assert.isTrue(await extra.evaluate((element) => element === document.activeElement))
+      await page.getByRole("button", { name: "JSON", exact: true }).click()
+      await page.getByLabel("Payload as JSON").fill("{")
+      await submit.click()
+      await page.getByRole("button", { name: "Form", exact: true }).click()
+      await page.getByRole("button", { name: "JSON", exact: true }).click()
+      await submit.click()
+      await page.waitForURL(/\/tasks\/\d+$/)
+      const { payload } = await Browser.ask<any>(url, `/api${new URL(page.url()).pathname}`)
+      assert.deepStrictEqual(payload, { text: "said", extra: { a: 1 } })
+    }))
+
   it.effect("asks again for what is masked, and never sends the mask", () =>
     Browser.visit(async ({ open, page, url }) => {
       const id = await Browser.enqueue(url, "call", { url: "https://example.com", apiKey: "the secret", times: 3 })

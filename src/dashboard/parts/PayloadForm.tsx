@@ -242,9 +242,8 @@ const UnionField = ({ change, field: { options }, value }: Of<"union">) => {
 
 /** JSON as text; what is not JSON is not sent. */
 export const JsonField = (
-  { change, id, label, rows = 4, value, wrong }: Omit<Props, "field"> & Named & {
+  { change, id, label, rows = 4, value }: Omit<Props, "field"> & Named & {
     readonly rows?: number
-    readonly wrong?: (problem: string | undefined) => void
   }
 ) => {
   const [text, setText] = useState(value === undefined ? "" : Json.pretty(value))
@@ -265,9 +264,7 @@ export const JsonField = (
           const parsed = currentTarget.value.trim() === ""
             ? { ok: true as const, value: undefined }
             : Json.parse(currentTarget.value)
-          const problem = parsed.ok ? undefined : parsed.message
-          setProblem(problem)
-          wrong?.(problem)
+          setProblem(parsed.ok ? undefined : parsed.message)
           if (parsed.ok) change(parsed.value)
         }}
       />
