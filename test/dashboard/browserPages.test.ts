@@ -90,6 +90,24 @@ layer(Browser.layer, { excludeTestServices: true })("the pages", (it) => {
       assert.deepStrictEqual(await page.evaluate(() => (window as unknown as { shifts: Array<string> }).shifts), [])
     }))
 
+  it.effect("the overview shows what others do within its refresh", () =>
+    Effect.gen(function*() {
+      const sql = yield* Effect.context<PgClient.PgClient>()
+      yield* Browser.visit(async ({ open, page }) => {
+        await open("/")
+        const figure = page.locator(".tile.queued .figure")
+        await page.locator(".tile.queued .figure", { hasText: /^\d+$/ }).waitFor()
+        const before = Number(await figure.textContent())
+        await Effect.runPromiseWith(sql)(furnish)
+        await page.locator(".tile.queued .figure", { hasText: new RegExp(`^${before + 8}$`) }).waitFor({
+          timeout: 4000
+        })
+        await page.getByRole("region", { name: "Queues" }).getByText("queue-8").waitFor()
+        await page.keyboard.press("s")
+        await page.getByRole("button", { name: "Pause refreshing" }).getByText("paused").waitFor()
+      })
+    }))
+
   for (const colorScheme of ["light", "dark"] as const) {
     it.effect(`fit every width in ${colorScheme} colors, and call things by their names`, () =>
       Effect.andThen(

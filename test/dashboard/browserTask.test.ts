@@ -92,25 +92,37 @@ layer(Browser.layer, { excludeTestServices: true })("a task on the page", (it) =
       assert.strictEqual(await textOf(page), "attempt 1: so it goes")
     }))
 
-  it.effect("is done with a stream that is over", () =>
-    Browser.visit(async ({ open, page, url }) => {
-      const id = await Browser.enqueue(url, "demo:stream", { tokens: 20, perSecond: 20 })
-      const answers: Array<number> = []
-      page.on("response", (response) => {
-        if (response.url().includes("/events")) answers.push(response.status())
-      })
-      await open(`/tasks/${id}`)
-      await badge(page, "completed")
-      await follow(page, "ended")
-      // Whoever has read the end asks once more when the row says that it is over.
-      if (!answers.includes(204)) await page.waitForResponse((response) => response.status() === 204)
-      const polled = page.waitForResponse((response) => response.url().endsWith(`/api/tasks/${id}`))
-      await page.getByRole("button", { name: "Pause refreshing" }).click()
-      await page.getByRole("button", { name: "Pause refreshing" }).click()
-      await polled
-      await follow(page, "ended")
-      assert.deepStrictEqual(answers, [200, 204])
-    }))
+  const endings = [
+    ["done", "completed", "demo:stream", { tokens: 20, perSecond: 20 }],
+    ["error", "failed", "echo", { text: "an error of the task is none of the connection" }]
+  ] as const
+
+  for (const [event, status, type, payload] of endings) {
+    it.effect(`is done with a stream that ended with ${event}`, () =>
+      Browser.visit(async ({ open, page, url }) => {
+        const id = await Browser.enqueue(url, type, payload, { delayMs: 3_600_000 })
+        const answers: Array<number> = []
+        page.on("response", (response) => {
+          if (response.url().includes("/events")) answers.push(response.status())
+        })
+        await open(`/tasks/${id}`)
+        await badge(page, "scheduled")
+        // Whoever has read the end asks once more when the row says that it is over.
+        const nothingMore = page.waitForResponse((response) => response.status() === 204)
+        await action(page, "Run now").click()
+        await toast(page, `Task ${id} is due now.`)
+        await badge(page, status)
+        await page.locator(".events li .badge", { hasText: event }).waitFor()
+        await nothingMore
+        await follow(page, "ended")
+        const polled = page.waitForResponse((response) => response.url().endsWith(`/api/tasks/${id}`))
+        await page.getByRole("button", { name: "Pause refreshing" }).click()
+        await page.getByRole("button", { name: "Pause refreshing" }).click()
+        await polled
+        await follow(page, "ended")
+        assert.deepStrictEqual(answers, [200, 204])
+      }))
+  }
 
   it.effect("tells what is too large to be shown, in place of the value", () =>
     Effect.gen(function*() {
