@@ -128,7 +128,7 @@ const follow = (
   for (const member of allOf as ReadonlyArray<Json>) {
     const found = follow(member, root, seen)
     if (found === undefined) return undefined
-    merged = { ...found.schema, ...merged, ...both(found.schema, merged) }
+    merged = Object.assign({}, found.schema, merged, both(found.schema, merged))
     seen = found.path
   }
   return { schema: merged, path: seen }

@@ -68,7 +68,7 @@ const contentType = (holder: JsonObject, document: JsonObject): string | undefin
   if (!isObject(holder.content)) return undefined
   const [media, content] = Object.entries(holder.content)[0] ?? []
   if (media === undefined || !isObject(content)) return undefined
-  return /json$/.test(media) ? typeOf(content.schema ?? {}, document) : media
+  return media.endsWith("json") ? typeOf(content.schema ?? {}, document) : media
 }
 
 /** A schema in the notation of TypeScript, as far as it is short enough to be read. */

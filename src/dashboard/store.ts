@@ -15,7 +15,7 @@ export const make = <A>(initial: A): Store<A> => {
     set: (next) => {
       if (Object.is(next, value)) return
       value = next
-      for (const look of [...lookers]) look(next)
+      for (const look of Array.from(lookers)) look(next)
     },
     subscribe: (look) => {
       lookers.add(look)

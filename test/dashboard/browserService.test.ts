@@ -16,10 +16,10 @@ layer(Browser.layer, { excludeTestServices: true })("the page before its server"
     "says that it is lost by %s, and goes on by itself",
     (signal) =>
       Effect.gen(function*() {
-        // The task runs in another process, which stays.
-        yield* Browser.start({ WORKER_HTTP_PORT: "off", WORKER_TASK_TYPES: "demo:stream" })
         const shown = { WORKER_TASK_TYPES: "call", WORKER_QUEUES: "nothing" }
-        const first = yield* Browser.start(shown)
+        // The task runs in another process, which stays.
+        const elsewhere = { WORKER_HTTP_PORT: "off", WORKER_TASK_TYPES: "demo:stream" }
+        const [first] = yield* Effect.all([Browser.start(shown), Browser.start(elsewhere)], { concurrency: 2 })
         const context = yield* Effect.context<Effect.Services<ReturnType<typeof Browser.start>>>()
         const restart = (env: Record<string, string>) => Effect.runPromiseWith(context)(Browser.start(env))
         yield* Browser.visit(async ({ context, open, page, url }) => {
