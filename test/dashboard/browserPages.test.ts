@@ -99,9 +99,7 @@ layer(Browser.layer, { excludeTestServices: true })("the pages", (it) => {
         await page.locator(".tile.queued .figure", { hasText: /^\d+$/ }).waitFor()
         const before = Number(await figure.textContent())
         await Effect.runPromiseWith(sql)(furnish)
-        await page.locator(".tile.queued .figure", { hasText: new RegExp(`^${before + 8}$`) }).waitFor({
-          timeout: 4000
-        })
+        await page.locator(".tile.queued .figure", { hasText: new RegExp(`^${before + 8}$`) }).waitFor()
         await page.getByRole("region", { name: "Queues" }).getByText("queue-8").waitFor()
         await page.keyboard.press("s")
         await page.getByRole("button", { name: "Pause refreshing" }).getByText("paused").waitFor()

@@ -33,9 +33,6 @@ layer(Browser.layer, { excludeTestServices: true })("a task on the page", (it) =
       assert.isTrue((await textOf(page)).startsWith(first))
 
       await action(page, "Cancel").click()
-      await answer(page, "Back")
-      await lengthOver(page, (await textOf(page)).length)
-      await action(page, "Cancel").click()
       await answer(page, "Cancel the task")
       await toast(page, `Task ${id} is cancelled.`)
       await badge(page, "cancelled")
@@ -48,7 +45,7 @@ layer(Browser.layer, { excludeTestServices: true })("a task on the page", (it) =
         "Closed"
       ])
       await page.locator(".cancel .steps", { hasText: /\+ [\d.]+ m?s.*\+ [\d.]+ m?s.*\+ [\d.]+ m?s/s }).waitFor()
-      assert.strictEqual(await textOf(page), await told(url, id))
+      assert.strictEqual(await textOf(page), await Browser.textOf(url, id))
       assert.isTrue(await action(page, "Cancel").isDisabled())
     }))
 
@@ -58,15 +55,20 @@ layer(Browser.layer, { excludeTestServices: true })("a task on the page", (it) =
       await Browser.awaitStatus(url, id, "processing")
       await open(`/tasks/${id}`)
       await action(page, "Cancel").click()
+      await answer(page, "Back")
+      await page.getByRole("dialog").waitFor({ state: "detached" })
+      await badge(page, "processing")
+      await action(page, "Cancel").click()
       await page.getByRole("dialog").waitFor()
       await Browser.ask(url, `/api/tasks/${id}/cancel`, {})
       await answer(page, "Cancel the task")
       await toast(page, "It had been cancelled already.")
 
-      const other = await Browser.enqueue(url, "demo:stream", { tokens: 4, perSecond: 4 })
+      const other = await Browser.enqueue(url, "demo:sleep", { ms: 0 }, { delayMs: 3_600_000 })
       await open(`/tasks/${other}`)
       await action(page, "Cancel").click()
       await page.getByRole("dialog").waitFor()
+      await Browser.ask(url, `/api/tasks/${other}/run-now`, {})
       await Browser.awaitStatus(url, other, "completed")
       await answer(page, "Cancel the task")
       await toast(page, "It had completed already: there was nothing left to cancel.")
@@ -147,8 +149,9 @@ layer(Browser.layer, { excludeTestServices: true })("a task on the page", (it) =
       const id = await Browser.enqueue(url, "flood", { pieces: 1024 })
       await open(`/tasks/${id}`)
       await lengthOver(page, 20_000)
-      await page.getByRole("button", { name: "Keys" }).click({ timeout: 2000 })
-      await page.getByRole("dialog", { name: "Keys" }).waitFor({ timeout: 2000 })
+      await page.getByRole("button", { name: "Keys" }).click()
+      await page.getByRole("dialog", { name: "Keys" }).waitFor()
+      assert.isBelow((await textOf(page)).length, 1_000_000, "it was still arriving")
       await page.keyboard.press("Escape")
       await page.getByRole("dialog").waitFor({ state: "detached" })
       await badge(page, "completed")
@@ -159,8 +162,8 @@ layer(Browser.layer, { excludeTestServices: true })("a task on the page", (it) =
         [...text.matchAll(/\d{5}/g)].map(([number]) => Number(number)),
         Array.from({ length: 1024 }, (_, index) => index)
       )
-      await page.getByRole("link", { name: "Queues" }).click({ timeout: 2000 })
-      await page.getByRole("heading", { name: "Queues", exact: true }).waitFor({ timeout: 2000 })
+      await page.getByRole("link", { name: "Queues" }).click()
+      await page.getByRole("heading", { name: "Queues", exact: true }).waitFor()
     }))
 
   it.effect("shows beside the form what the server refuses, and keeps what was typed", () =>
@@ -241,9 +244,3 @@ layer(Browser.layer, { excludeTestServices: true })("a task on the page", (it) =
       })
     }))
 })
-
-/** The text as the API has it. */
-const told = async (url: string, id: string) => {
-  const stream = await fetch(new URL(`/api/tasks/${id}/events`, url)).then((response) => response.text())
-  return [...stream.matchAll(/event: text_delta\ndata: (.*)/g)].map(([, data]) => JSON.parse(data!).text).join("")
-}
