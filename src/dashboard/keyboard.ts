@@ -1,5 +1,5 @@
 /** Keys of the page, and of what is shown on it. */
-import { useEffect } from "preact/hooks"
+import { useLayoutEffect } from "preact/hooks"
 
 export interface Binding {
   /** As typed: `?`, `j`, `g o` for one after the other, `Enter`. */
@@ -40,9 +40,12 @@ addEventListener("keydown", (event) => {
   found.run(event)
 })
 
-/** Keys that hold while the part is shown; those of the page go before those that hold everywhere. */
+/**
+ * Keys that hold while the part is shown; those of the page go before those that hold everywhere. They are bound before
+ * the part is seen: whoever reacts to what they see must not reach the keys of what was there before.
+ */
 export const useKeys = (own: ReadonlyArray<Binding>, where: "page" | "everywhere" = "page") =>
-  useEffect(() => {
+  useLayoutEffect(() => {
     if (where === "page") bound.push(own)
     else bound.unshift(own)
     return () => void bound.splice(bound.indexOf(own), 1)

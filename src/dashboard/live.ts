@@ -26,7 +26,7 @@ const keepOpen = (options: {
 
   const connect = async () => {
     clearTimeout(timer)
-    if (ended || current !== undefined || !options.wanted()) return
+    if (current !== undefined || !options.wanted()) return
     const controller = new AbortController()
     current = controller
     options.state("connecting")

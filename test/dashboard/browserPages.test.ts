@@ -90,6 +90,22 @@ layer(Browser.layer, { excludeTestServices: true })("the pages", (it) => {
       assert.deepStrictEqual(await page.evaluate(() => (window as unknown as { shifts: Array<string> }).shifts), [])
     }))
 
+  it.effect("the overview shows what others do within its refresh", () =>
+    Effect.gen(function*() {
+      const sql = yield* Effect.context<PgClient.PgClient>()
+      yield* Browser.visit(async ({ open, page }) => {
+        await open("/")
+        const figure = page.locator(".tile.queued .figure")
+        await page.locator(".tile.queued .figure", { hasText: /^\d+$/ }).waitFor()
+        const before = Number(await figure.textContent())
+        await Effect.runPromiseWith(sql)(furnish)
+        await page.locator(".tile.queued .figure", { hasText: new RegExp(`^${before + 8}$`) }).waitFor()
+        await page.getByRole("region", { name: "Queues" }).getByText("queue-8").waitFor()
+        await page.keyboard.press("s")
+        await page.getByRole("button", { name: "Pause refreshing" }).getByText("paused").waitFor()
+      })
+    }))
+
   for (const colorScheme of ["light", "dark"] as const) {
     it.effect(`fit every width in ${colorScheme} colors, and call things by their names`, () =>
       Effect.andThen(
@@ -104,6 +120,8 @@ layer(Browser.layer, { excludeTestServices: true })("the pages", (it) => {
             "/queues",
             "/enqueue",
             "/enqueue?type=ai_response",
+            "/enqueue?type=call",
+            "/enqueue?type=unknown",
             `/enqueue?from=${failed}`,
             "/docs",
             "/login"
@@ -114,6 +132,10 @@ layer(Browser.layer, { excludeTestServices: true })("the pages", (it) => {
             await page.waitForFunction(() =>
               [...document.querySelectorAll("p.empty")].every(({ textContent }) => textContent !== "…")
             )
+            // Everything that a form can ask for.
+            const left = page.getByLabel("left out")
+            for (let open = await left.count(); open > 0; open = await left.count()) await left.first().click()
+            for (const add of await page.getByRole("button", { name: "Add", exact: true }).all()) await add.click()
             for (const width of [390, 768, 1440]) {
               await page.setViewportSize({ width, height: 800 })
               const wide = await page.evaluate(() => {

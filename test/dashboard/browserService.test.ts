@@ -16,15 +16,14 @@ layer(Browser.layer, { excludeTestServices: true })("the page before its server"
     "says that it is lost by %s, and goes on by itself",
     (signal) =>
       Effect.gen(function*() {
-        // The task runs in another process, which stays.
-        yield* Browser.start({ WORKER_HTTP_PORT: "off", WORKER_TASK_TYPES: "demo:stream" })
         const shown = { WORKER_TASK_TYPES: "call", WORKER_QUEUES: "nothing" }
-        const first = yield* Browser.start(shown)
+        // The task runs in another process, which stays.
+        const elsewhere = { WORKER_HTTP_PORT: "off", WORKER_TASK_TYPES: "demo:stream" }
+        const [first] = yield* Effect.all([Browser.start(shown), Browser.start(elsewhere)], { concurrency: 2 })
         const context = yield* Effect.context<Effect.Services<ReturnType<typeof Browser.start>>>()
         const restart = (env: Record<string, string>) => Effect.runPromiseWith(context)(Browser.start(env))
         yield* Browser.visit(async ({ context, open, page, url }) => {
-          const tokens = 240
-          const id = await Browser.enqueue(url, "demo:stream", { tokens, perSecond: 40 })
+          const id = await Browser.enqueue(url, "demo:stream", { tokens: 100_000, perSecond: 40 })
           await Browser.awaitStatus(url, id, "processing")
           await open(`/tasks/${id}`)
           await follow(page, "live")
@@ -52,13 +51,16 @@ layer(Browser.layer, { excludeTestServices: true })("the page before its server"
           assert.isFalse(await overview.locator("main").evaluate(({ classList }) => classList.contains("stale")))
           await lengthOver(page, before.length)
           assert.isTrue((await textOf(page)).startsWith(before))
+          await Browser.ask(url, `/api/tasks/${id}/cancel`, {})
           await follow(page, "ended")
-          assert.strictEqual(
-            await textOf(page),
-            Array.from({ length: tokens }, (_, index) => `token ${index + 1} `).join("")
+          const text = await textOf(page)
+          assert.strictEqual(text, await Browser.textOf(url, id))
+          assert.deepStrictEqual(
+            [...text.matchAll(/\d+/g)].map(([number]) => Number(number)),
+            Array.from(text.matchAll(/token/g), (_, index) => index + 1)
           )
           assert.strictEqual(await page.getByText("It started over.").count(), 0)
-          await page.locator("header.title .badge", { hasText: "completed" }).waitFor()
+          await page.locator("header.title .badge", { hasText: "cancelled" }).waitFor()
         }, {
           site: first,
           expected:

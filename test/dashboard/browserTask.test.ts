@@ -33,9 +33,6 @@ layer(Browser.layer, { excludeTestServices: true })("a task on the page", (it) =
       assert.isTrue((await textOf(page)).startsWith(first))
 
       await action(page, "Cancel").click()
-      await answer(page, "Back")
-      await lengthOver(page, (await textOf(page)).length)
-      await action(page, "Cancel").click()
       await answer(page, "Cancel the task")
       await toast(page, `Task ${id} is cancelled.`)
       await badge(page, "cancelled")
@@ -48,7 +45,7 @@ layer(Browser.layer, { excludeTestServices: true })("a task on the page", (it) =
         "Closed"
       ])
       await page.locator(".cancel .steps", { hasText: /\+ [\d.]+ m?s.*\+ [\d.]+ m?s.*\+ [\d.]+ m?s/s }).waitFor()
-      assert.strictEqual(await textOf(page), await told(url, id))
+      assert.strictEqual(await textOf(page), await Browser.textOf(url, id))
       assert.isTrue(await action(page, "Cancel").isDisabled())
     }))
 
@@ -58,15 +55,20 @@ layer(Browser.layer, { excludeTestServices: true })("a task on the page", (it) =
       await Browser.awaitStatus(url, id, "processing")
       await open(`/tasks/${id}`)
       await action(page, "Cancel").click()
+      await answer(page, "Back")
+      await page.getByRole("dialog").waitFor({ state: "detached" })
+      await badge(page, "processing")
+      await action(page, "Cancel").click()
       await page.getByRole("dialog").waitFor()
       await Browser.ask(url, `/api/tasks/${id}/cancel`, {})
       await answer(page, "Cancel the task")
       await toast(page, "It had been cancelled already.")
 
-      const other = await Browser.enqueue(url, "demo:stream", { tokens: 4, perSecond: 4 })
+      const other = await Browser.enqueue(url, "demo:sleep", { ms: 0 }, { delayMs: 3_600_000 })
       await open(`/tasks/${other}`)
       await action(page, "Cancel").click()
       await page.getByRole("dialog").waitFor()
+      await Browser.ask(url, `/api/tasks/${other}/run-now`, {})
       await Browser.awaitStatus(url, other, "completed")
       await answer(page, "Cancel the task")
       await toast(page, "It had completed already: there was nothing left to cancel.")
@@ -92,25 +94,37 @@ layer(Browser.layer, { excludeTestServices: true })("a task on the page", (it) =
       assert.strictEqual(await textOf(page), "attempt 1: so it goes")
     }))
 
-  it.effect("is done with a stream that is over", () =>
-    Browser.visit(async ({ open, page, url }) => {
-      const id = await Browser.enqueue(url, "demo:stream", { tokens: 20, perSecond: 20 })
-      const answers: Array<number> = []
-      page.on("response", (response) => {
-        if (response.url().includes("/events")) answers.push(response.status())
-      })
-      await open(`/tasks/${id}`)
-      await badge(page, "completed")
-      await follow(page, "ended")
-      // Whoever has read the end asks once more when the row says that it is over.
-      if (!answers.includes(204)) await page.waitForResponse((response) => response.status() === 204)
-      const polled = page.waitForResponse((response) => response.url().endsWith(`/api/tasks/${id}`))
-      await page.getByRole("button", { name: "Pause refreshing" }).click()
-      await page.getByRole("button", { name: "Pause refreshing" }).click()
-      await polled
-      await follow(page, "ended")
-      assert.deepStrictEqual(answers, [200, 204])
-    }))
+  const endings = [
+    ["done", "completed", "demo:stream", { tokens: 20, perSecond: 20 }],
+    ["error", "failed", "echo", { text: "an error of the task is none of the connection" }]
+  ] as const
+
+  for (const [event, status, type, payload] of endings) {
+    it.effect(`is done with a stream that ended with ${event}`, () =>
+      Browser.visit(async ({ open, page, url }) => {
+        const id = await Browser.enqueue(url, type, payload, { delayMs: 3_600_000 })
+        const answers: Array<number> = []
+        page.on("response", (response) => {
+          if (response.url().includes("/events")) answers.push(response.status())
+        })
+        await open(`/tasks/${id}`)
+        await badge(page, "scheduled")
+        // Whoever has read the end asks once more when the row says that it is over.
+        const nothingMore = page.waitForResponse((response) => response.status() === 204)
+        await action(page, "Run now").click()
+        await toast(page, `Task ${id} is due now.`)
+        await badge(page, status)
+        await page.locator(".events li .badge", { hasText: event }).waitFor()
+        await nothingMore
+        await follow(page, "ended")
+        const polled = page.waitForResponse((response) => response.url().endsWith(`/api/tasks/${id}`))
+        await page.getByRole("button", { name: "Pause refreshing" }).click()
+        await page.getByRole("button", { name: "Pause refreshing" }).click()
+        await polled
+        await follow(page, "ended")
+        assert.deepStrictEqual(answers, [200, 204])
+      }))
+  }
 
   it.effect("tells what is too large to be shown, in place of the value", () =>
     Effect.gen(function*() {
@@ -135,8 +149,9 @@ layer(Browser.layer, { excludeTestServices: true })("a task on the page", (it) =
       const id = await Browser.enqueue(url, "flood", { pieces: 1024 })
       await open(`/tasks/${id}`)
       await lengthOver(page, 20_000)
-      await page.getByRole("button", { name: "Keys" }).click({ timeout: 2000 })
-      await page.getByRole("dialog", { name: "Keys" }).waitFor({ timeout: 2000 })
+      await page.getByRole("button", { name: "Keys" }).click()
+      await page.getByRole("dialog", { name: "Keys" }).waitFor()
+      assert.isBelow((await textOf(page)).length, 1_000_000, "it was still arriving")
       await page.keyboard.press("Escape")
       await page.getByRole("dialog").waitFor({ state: "detached" })
       await badge(page, "completed")
@@ -147,8 +162,8 @@ layer(Browser.layer, { excludeTestServices: true })("a task on the page", (it) =
         [...text.matchAll(/\d{5}/g)].map(([number]) => Number(number)),
         Array.from({ length: 1024 }, (_, index) => index)
       )
-      await page.getByRole("link", { name: "Queues" }).click({ timeout: 2000 })
-      await page.getByRole("heading", { name: "Queues", exact: true }).waitFor({ timeout: 2000 })
+      await page.getByRole("link", { name: "Queues" }).click()
+      await page.getByRole("heading", { name: "Queues", exact: true }).waitFor()
     }))
 
   it.effect("shows beside the form what the server refuses, and keeps what was typed", () =>
@@ -173,6 +188,29 @@ layer(Browser.layer, { excludeTestServices: true })("a task on the page", (it) =
       await page.waitForURL(/\/tasks\/\d+$/)
       await badge(page, "scheduled")
     }, { expected: /422/ }))
+
+  it.effect("sends no JSON that is broken off, nor what was there before it", () =>
+    Browser.visit(async ({ open, page, url }) => {
+      await open("/enqueue?type=echo")
+      await page.getByLabel("text", { exact: true }).fill("said")
+      await page.getByLabel("left out").click()
+      const extra = page.getByLabel("extra", { exact: true })
+      await extra.fill(`{"a": 1}`)
+      await extra.fill(`{"a": 1`)
+      const submit = page.getByRole("button", { name: "Enqueue" })
+      await submit.click()
+      await page.getByText("What is not JSON cannot be sent").waitFor()
+      assert.isTrue(await extra.evaluate((element) => element === document.activeElement))
+      await page.getByRole("button", { name: "JSON", exact: true }).click()
+      await page.getByLabel("Payload as JSON").fill("{")
+      await submit.click()
+      await page.getByRole("button", { name: "Form", exact: true }).click()
+      await page.getByRole("button", { name: "JSON", exact: true }).click()
+      await submit.click()
+      await page.waitForURL(/\/tasks\/\d+$/)
+      const { payload } = await Browser.ask<any>(url, `/api${new URL(page.url()).pathname}`)
+      assert.deepStrictEqual(payload, { text: "said", extra: { a: 1 } })
+    }))
 
   it.effect("asks again for what is masked, and never sends the mask", () =>
     Browser.visit(async ({ open, page, url }) => {
@@ -206,9 +244,3 @@ layer(Browser.layer, { excludeTestServices: true })("a task on the page", (it) =
       })
     }))
 })
-
-/** The text as the API has it. */
-const told = async (url: string, id: string) => {
-  const stream = await fetch(new URL(`/api/tasks/${id}/events`, url)).then((response) => response.text())
-  return [...stream.matchAll(/event: text_delta\ndata: (.*)/g)].map(([, data]) => JSON.parse(data!).text).join("")
-}

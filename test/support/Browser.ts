@@ -150,6 +150,12 @@ export const ask = async <A>(url: string, path: string, body?: unknown): Promise
 export const enqueue = async (url: string, type: string, payload: unknown, options?: object): Promise<string> =>
   (await ask<{ readonly id: string }>(url, "/api/tasks", { type, payload, ...options })).id
 
+/** The text of a task that is over, as the API has it. */
+export const textOf = async (url: string, id: string): Promise<string> => {
+  const stream = await fetch(new URL(`/api/tasks/${id}/events`, url)).then((response) => response.text())
+  return [...stream.matchAll(/event: text_delta\ndata: (.*)/g)].map(([, data]) => JSON.parse(data!).text).join("")
+}
+
 /** Waits until a task has this status. */
 export const awaitStatus = async (url: string, id: string, status: string): Promise<void> => {
   for (;;) {

@@ -1,7 +1,6 @@
 /** The dashboard's page as a server serves it, built where its sources are newer. */
 import * as Fs from "node:fs"
 import * as Path from "node:path"
-import { build } from "vite"
 
 const root = Path.join(import.meta.dirname, "../..")
 const built = Path.join(root, "dist/dashboard/index.html")
@@ -15,5 +14,6 @@ const changed = (path: string): number =>
 export const run = async (): Promise<void> => {
   const newest = Math.max(...sources.map((source) => changed(Path.join(root, source))))
   if (Fs.existsSync(built) && Fs.statSync(built).mtimeMs > newest) return
+  const { build } = await import("vite")
   await build({ configFile: Path.join(root, "src/dashboard/vite.config.ts"), logLevel: "error", mode: "production" })
 }

@@ -125,7 +125,6 @@ const TaskForm = ({ draft, types }: { readonly draft: Draft; readonly types: Rea
   const raw = wantRaw || !formable
   const [options, setOptions] = useState(draft.options)
   const [problem, setProblem] = useState<string>()
-  const [notJson, setNotJson] = useState<string>()
   const [busy, setBusy] = useState(false)
   const place = useRef<HTMLParagraphElement>(null)
 
@@ -134,8 +133,12 @@ const TaskForm = ({ draft, types }: { readonly draft: Draft; readonly types: Rea
     requestAnimationFrame(() => place.current?.scrollIntoView({ block: "nearest" }))
   }
 
-  const submit = async () => {
-    if (raw && notJson !== undefined) return refuse(`The payload is not JSON: ${notJson}`)
+  const submit = async (form: HTMLFormElement) => {
+    const broken = form.querySelector<HTMLElement>("textarea.code[aria-invalid=true]")
+    if (broken !== null) {
+      broken.focus()
+      return refuse("What is not JSON cannot be sent: correct it first.")
+    }
     const unfilled = draft.type === type && payload !== undefined ? Json.unfilled(payload, draft.masked) : []
     if (unfilled.length > 0) return refuse(`Fill in what the server masks: ${unfilled.join(", ")}.`)
     const given = optionsOf(options)
@@ -162,7 +165,7 @@ const TaskForm = ({ draft, types }: { readonly draft: Draft; readonly types: Rea
       class="enqueue"
       onSubmit={(event) => {
         event.preventDefault()
-        void submit()
+        void submit(event.currentTarget)
       }}
     >
       <Panel
@@ -224,8 +227,16 @@ const TaskForm = ({ draft, types }: { readonly draft: Draft; readonly types: Rea
             <fieldset>
               <legend>Payload</legend>
               {raw || field === undefined
-                ? <JsonField key={`${type}:json`} value={payload} rows={8} change={setPayload} wrong={setNotJson} />
-                : <Field key={`${type}:form`} field={field} value={payload} change={setPayload} />}
+                ? (
+                  <JsonField
+                    key={`${type}:json`}
+                    label="Payload as JSON"
+                    value={payload}
+                    rows={8}
+                    change={setPayload}
+                  />
+                )
+                : <Field key={`${type}:form`} label="Payload" field={field} value={payload} change={setPayload} />}
             </fieldset>
           )}
       </Panel>

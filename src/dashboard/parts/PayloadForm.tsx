@@ -11,7 +11,7 @@ interface Props<F extends Form.Field = Form.Field> {
 type Of<Kind extends Form.Field["kind"]> = Props<Extract<Form.Field, { readonly kind: Kind }>>
 
 /** A field by its kind. The value is what is sent: undefined is left out. */
-export const Field = (props: Props & { readonly id?: string }) => {
+export const Field = (props: Props & Named) => {
   const { field } = props
   switch (field.kind) {
     case "text":
@@ -33,14 +33,16 @@ export const Field = (props: Props & { readonly id?: string }) => {
   }
 }
 
-type Named = { readonly id?: string }
+/** An id for a label elsewhere, or the name itself. */
+type Named = { readonly id?: string; readonly label?: string }
 
-const TextField = ({ change, field, id, value }: Of<"text"> & Named) => {
+const TextField = ({ change, field, id, label, value }: Of<"text"> & Named) => {
   const given = typeof value === "string" ? value : ""
   return field.long && !field.secret
     ? (
       <textarea
         id={id}
+        aria-label={label}
         class="grow"
         rows={Math.min(10, Math.max(1, given.split("\n").length, Math.ceil(given.length / 90)))}
         value={given}
@@ -50,6 +52,7 @@ const TextField = ({ change, field, id, value }: Of<"text"> & Named) => {
     : (
       <input
         id={id}
+        aria-label={label}
         {...field.secret ? { type: "password" as const } : { type: "text" as const }}
         autocomplete="off"
         value={given}
@@ -58,13 +61,14 @@ const TextField = ({ change, field, id, value }: Of<"text"> & Named) => {
     )
 }
 
-const NumberField = ({ change, field, id, value }: Of<"number"> & Named) => {
+const NumberField = ({ change, field, id, label, value }: Of<"number"> & Named) => {
   const [text, setText] = useState(value === undefined ? "" : String(value))
   const problem = numberProblem(text, field.integer)
   return (
     <>
       <input
         id={id}
+        aria-label={label}
         type="text"
         inputMode={field.integer ? "numeric" : "decimal"}
         autocomplete="off"
@@ -90,18 +94,20 @@ const numberProblem = (text: string, integer: boolean): string | undefined => {
   return Json.isRounded(value) ? "This is too large to be sent exactly." : undefined
 }
 
-const BooleanField = ({ change, id, value }: Of<"boolean"> & Named) => (
+const BooleanField = ({ change, id, label, value }: Of<"boolean"> & Named) => (
   <input
     id={id}
+    aria-label={label}
     type="checkbox"
     checked={value === true}
     onChange={(event) => change(event.currentTarget.checked)}
   />
 )
 
-const ChoiceField = ({ change, field: { options }, id, value }: Of<"choice"> & Named) => (
+const ChoiceField = ({ change, field: { options }, id, label, value }: Of<"choice"> & Named) => (
   <select
     id={id}
+    aria-label={label}
     disabled={options.length === 1}
     value={String(Math.max(0, options.findIndex((option) => JSON.stringify(option) === JSON.stringify(value))))}
     onChange={(event) => change(options[Number(event.currentTarget.value)])}
@@ -124,6 +130,7 @@ const ListField = ({ change, field: { item }, value }: Of<"list">) => {
           <div>
             <Field
               field={item}
+              label={`Item ${index + 1}`}
               value={each}
               change={(changed) => change(items.map((before, at) => at === index ? changed ?? null : before))}
             />
@@ -253,16 +260,17 @@ const UnionField = ({ change, field: { options }, value }: Of<"union">) => {
           </button>
         ))}
       </div>
-      {option !== undefined && <Field key={chosen} field={option.field} value={value} change={change} />}
+      {option !== undefined && (
+        <Field key={chosen} field={option.field} label={option.label} value={value} change={change} />
+      )}
     </div>
   )
 }
 
 /** JSON as text; what is not JSON is not sent. */
 export const JsonField = (
-  { change, id, rows = 4, value, wrong }: Omit<Props, "field"> & Named & {
+  { change, id, label, rows = 4, value }: Omit<Props, "field"> & Named & {
     readonly rows?: number
-    readonly wrong?: (problem: string | undefined) => void
   }
 ) => {
   const [text, setText] = useState(value === undefined ? "" : Json.pretty(value))
@@ -271,6 +279,7 @@ export const JsonField = (
     <>
       <textarea
         id={id}
+        aria-label={label}
         class="code"
         rows={Math.max(rows, Math.min(24, text.split("\n").length))}
         spellcheck={false}
@@ -282,9 +291,7 @@ export const JsonField = (
           const parsed = currentTarget.value.trim() === ""
             ? { ok: true as const, value: undefined }
             : Json.parse(currentTarget.value)
-          const problem = parsed.ok ? undefined : parsed.message
-          setProblem(problem)
-          wrong?.(problem)
+          setProblem(parsed.ok ? undefined : parsed.message)
           if (parsed.ok) change(parsed.value)
         }}
       />
