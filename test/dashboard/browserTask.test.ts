@@ -109,20 +109,22 @@ layer(Browser.layer, { excludeTestServices: true })("a task on the page", (it) =
         })
         await open(`/tasks/${id}`)
         await badge(page, "scheduled")
-        // Whoever has read the end asks once more when the row says that it is over.
-        const nothingMore = page.waitForResponse((response) => response.status() === 204)
+        await follow(page, "live")
+        // Asked once more when the row says that it is over: whoever has read the end by then is told that nothing follows.
+        const again = page.waitForResponse((response) => response.url().includes("/events"))
         await action(page, "Run now").click()
         await toast(page, `Task ${id} is due now.`)
         await badge(page, status)
         await page.locator(".events li .badge", { hasText: event }).waitFor()
-        await nothingMore
+        await again
         await follow(page, "ended")
         const polled = page.waitForResponse((response) => response.url().endsWith(`/api/tasks/${id}`))
         await page.getByRole("button", { name: "Pause refreshing" }).click()
         await page.getByRole("button", { name: "Pause refreshing" }).click()
         await polled
         await follow(page, "ended")
-        assert.deepStrictEqual(answers, [200, 204])
+        assert.strictEqual(answers.length, 2)
+        if (event === "done") assert.deepStrictEqual(answers, [200, 204])
       }))
   }
 

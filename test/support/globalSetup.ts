@@ -45,7 +45,7 @@ const setup = Effect.fnUntraced(function*(project: TestProject) {
 })
 
 export default async (project: TestProject) => {
-  await PageBuild.run()
+  PageBuild.run()
   const scope = Scope.makeUnsafe()
   const close = () => Effect.runPromise(Scope.close(scope, Exit.void))
   const exit = await Effect.runPromiseExit(Scope.provide(setup(project), scope))
