@@ -107,17 +107,22 @@ describe("a claim whose reply never arrives", () => {
   for (const after of ["reset", "hang"] as const) {
     it.live(`is back soon, uncharged, and disturbs nobody (${after})`, () =>
       Effect.gen(function*() {
-        const { proxy, script, worker } = yield* proxied({ lease: "2 seconds", notifications: "off" })
+        // Nothing is claimed before the next poll: the claim that is lost is the one that brings the task.
+        const { proxy, script, worker } = yield* proxied({
+          lease: "2 seconds",
+          notifications: "off",
+          pollInterval: "2 seconds"
+        })
         const running = yield* Harness.insert("scripted")
         const bystander = yield* script.next(running)
-        // Every claim names the worker; the task is there when the next one is sent.
-        const id = yield* Harness.insert("scripted", { max_attempts: 1, run_at: new Date(Date.now() + 500) })
-        yield* Effect.sleep("500 millis")
         const lost = yield* proxy.dropNextReply(
           (request) => request.includes(worker.id) && request.includes("scripted"),
           after
         )
+        const id = yield* Harness.insert("scripted", { max_attempts: 1 })
         yield* Deferred.await(lost)
+        assert.deepInclude(yield* Harness.rowOf(id), { epoch: 1n })
+        assert.notInclude(script.started, id)
         const { execution, proceed } = yield* script.next(id)
         assert.strictEqual(execution.attempt, 1)
         yield* proceed(Effect.succeed("in the end"))
