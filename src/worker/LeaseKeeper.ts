@@ -31,6 +31,8 @@ import { Supervisor } from "./Supervisor.ts"
 export class LeaseKeeper extends Context.Service<LeaseKeeper, {
   /** Renews, and watches that renewals succeed, for ever. */
   readonly run: ReadonlyArray<Effect.Effect<never>>
+  /** Renews once, and gives back what a claim took whose reply never came. */
+  readonly reconcile: Loop.Turn<StorageError>
 }>()("spindle/LeaseKeeper") {
   static readonly layer: Layer.Layer<
     LeaseKeeper,
@@ -54,6 +56,11 @@ export class LeaseKeeper extends Context.Service<LeaseKeeper, {
       }
 
       const renew: Loop.Turn<StorageError> = Effect.gen(function*() {
+        const { doubt } = claimer
+        const doubted = doubt.value
+        const resolved = () => {
+          if (doubt.value === doubted) doubt.value = "none"
+        }
         const sentAt = now()
         const before = new Set([...supervisor.held()].map(({ key }) => key))
         const answer = yield* Db.patiently(store.renew(workerId, leaseMillis), leaseMillis / 4)
@@ -68,7 +75,7 @@ export class LeaseKeeper extends Context.Service<LeaseKeeper, {
           if (before.has(attempt.key) && !mine.has(attempt.key)) lose(attempt)
         }
         const unknown = answer.value.filter((held) => !before.has(keyOf(held)))
-        if (unknown.length === 0) return
+        if (unknown.length === 0) return resolved()
         // They may be of a claim whose reply is on the way, or recorded by now. What is neither is nobody's. A claim that is
         // not answered does not hold up the heartbeat: the next one looks again.
         const settled = yield* Effect.timeoutOption(claimer.settled, leaseMillis / 8)
@@ -80,6 +87,7 @@ export class LeaseKeeper extends Context.Service<LeaseKeeper, {
           )
           supervisor.giveBack(row)
         }
+        resolved()
       }).pipe(Effect.tapError(() =>
         Effect.sync(() => {
           measures.heartbeatsMissed++
@@ -96,6 +104,7 @@ export class LeaseKeeper extends Context.Service<LeaseKeeper, {
       })
 
       return LeaseKeeper.of({
+        reconcile: renew,
         run: [
           Loop.every(pulses.make("renewing leases", leaseMillis / 4), renew),
           Loop.every(pulses.make("watching the lease", leaseMillis / 16), watch)

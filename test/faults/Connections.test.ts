@@ -133,6 +133,32 @@ describe("a claim whose reply never arrives", () => {
   }
 })
 
+describe("a shutdown after a claim whose reply never arrived", () => {
+  for (const after of ["reset", "hang"] as const) {
+    it.live(`gives back what it took (${after})`, () =>
+      Effect.gen(function*() {
+        // No heartbeat comes in time to find it.
+        const { proxy, script, worker } = yield* proxied({
+          lease: "60 seconds",
+          notifications: "off",
+          pollInterval: "2 seconds"
+        })
+        const first = yield* Harness.insert("plain")
+        yield* Harness.awaitOver(first)
+        const lost = yield* proxy.dropNextReply(
+          (request) => request.includes(worker.id) && request.includes("scripted"),
+          after
+        )
+        const id = yield* Harness.insert("scripted", { max_attempts: 1 })
+        yield* Deferred.await(lost)
+        yield* worker.stop
+        assert.notInclude(script.started, id)
+        assert.deepInclude(yield* Harness.rowOf(id), { status: "queued", attempts: 0, locked_by: null })
+        yield* Harness.assertContract
+      }).pipe(Harness.onDatabase), 30_000)
+  }
+})
+
 describe("a write whose reply never arrives", () => {
   it.live("is repeated, and recorded once", () =>
     Effect.gen(function*() {
