@@ -7,7 +7,7 @@
  *
  * Reads have a connection of their own, so that they neither wait for an application's busy pool nor take from a small
  * one. With the one for notifications that makes two, for any number of followers. Notices can be lost or not delivered:
- * one statement looks whether any of the followers has missed something, every second, and every five once notices are
+ * one statement looks whether any of the followers has missed something, every second, and every five while notices are
  * seen to arrive. While the database is away followers wait.
  *
  * @since 0.1.0
@@ -142,9 +142,13 @@ const makeHub = Effect.fnUntraced(function*(
   }
 
   yield* notices.subscribe((notice) => {
-    proven = notice._tag !== "Subscribed"
-    if (notice._tag === "Tasks") notice.ids.forEach(wake)
-    else Queue.offerUnsafe(doubts, undefined)
+    proven = notice._tag === "Tasks" || notice._tag === "Any"
+    if (notice._tag === "Tasks") return notice.ids.forEach(wake)
+    // Who is busy with a page is read for as soon as it asks; who waits is looked for.
+    for (const all of states.values()) {
+      for (const state of all) state.due ||= state.question === undefined
+    }
+    Queue.offerUnsafe(doubts, undefined)
   })
   const table = StoryTable.make(yield* connect(client), schema)
 

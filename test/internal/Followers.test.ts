@@ -222,6 +222,56 @@ describe("a follower", () => {
       assert.deepStrictEqual(yield* Queue.takeN(seen, 2), [2, 2])
     }).pipe(Harness.onDatabase))
 
+  it.effect("that is busy with an event is read for after a notice that names nobody", () =>
+    Effect.gen(function*() {
+      const sql = yield* PgClient.PgClient
+      const { counter, queue } = yield* counted()
+      const ids = yield* tasks(1)
+      const proceed = Latch.makeUnsafe()
+      const seen = yield* Queue.unbounded<number>()
+      yield* queue.events(ids[0]!).pipe(
+        Stream.runForEach(({ position }) => Effect.andThen(Queue.offer(seen, position.seq), proceed.await)),
+        Effect.forkScoped
+      )
+      yield* emit(ids, 1)
+      assert.strictEqual(yield* Queue.take(seen), 1)
+      yield* emit(ids, 2, false)
+      yield* sql`select pg_notify('spindle_task_events', '*')`
+      yield* settled(counter)
+      yield* proceed.open
+      assert.strictEqual(yield* Queue.take(seen), 2)
+    }).pipe(Harness.onDatabase))
+
+  it.effect("is looked for every second again when notices no longer arrive", () =>
+    Effect.gen(function*() {
+      const sql = yield* PgClient.PgClient
+      const counter = yield* StatementCounter.make((yield* TestDatabase).url)
+      const { hostname, port } = new URL(Redacted.value(counter.url))
+      const proxy = yield* FaultProxy.make({ host: hostname, port: Number(port) })
+      const context = yield* Layer.build(
+        Layer.fresh(TaskQueue.layer).pipe(Layer.provide(PgClient.layer({ url: proxy.url(counter.url) })))
+      )
+      const queue = yield* Effect.provideContext(TaskQueue.TaskQueue, context)
+      const ids = yield* tasks(1)
+      const seen = yield* Queue.unbounded<number>()
+      yield* follow(queue, ids, (_, seq) => Queue.offerUnsafe(seen, seq))
+      yield* settled(counter)
+      yield* emit(ids, 1)
+      assert.strictEqual(yield* Queue.take(seen), 1)
+      // the look that was under way; from now on there is one every five seconds
+      yield* TestClock.adjust("1 second")
+      yield* settled(counter)
+      yield* proxy.refuse(true)
+      const connections = counter.connections()
+      yield* sql`select pg_terminate_backend(pid) from pg_stat_activity
+        where datname = current_database() and application_name = 'spindle listener'`
+      yield* until(() => counter.connections() < connections)
+      yield* settled(counter)
+      yield* emit(ids, 2, false)
+      yield* TestClock.adjust("1 second")
+      assert.strictEqual(yield* Queue.take(seen), 2)
+    }).pipe(Harness.onDatabase))
+
   it.effect("refuses a position that no event can have", () =>
     Effect.gen(function*() {
       const queue = yield* TaskQueue.TaskQueue
