@@ -128,7 +128,7 @@ export type EnqueueOptions =
     readonly tag?: string | undefined
     /** Whom it is for; messages go to them. */
     readonly userId?: string | undefined
-    /** Whatever else is to be kept. While a sampled span is active it gets `traceparent`, unless it has one. */
+    /** Whatever else is to be kept. While a span is active it gets `traceparent`, unless it has one. */
     readonly metadata?: Schema.JsonObject | undefined
   }
   & (

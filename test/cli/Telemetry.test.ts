@@ -178,6 +178,12 @@ describe("traces", () => {
     Effect.gen(function*() {
       const { collector, flush, produce, queue, worker } = yield* traced()
       const traceId = "0af7651916cd43dd8448eb211c80319c"
+      const below = yield* queue.enqueue(Harness.Plain, {}).pipe(
+        (enqueue) => produce("p", enqueue),
+        Effect.withParentSpan(Tracer.externalSpan({ traceId, spanId: "b7ad6b7169203333", sampled: false }))
+      )
+      const { traceparent } = yield* metadataOf(below.id)
+      assert.match(traceparent, new RegExp(`^00-${traceId}-[0-9a-f]{16}-00$`))
       const [given, unsampled, broken] = yield* produce(
         "p",
         Effect.forEach(
@@ -192,6 +198,7 @@ describe("traces", () => {
         named(collector, "process plain").find(({ attributes }) => attributes["messaging.message.id"] === String(id))
       assert.deepInclude(attemptOf(given!.id), { traceId, parentSpanId: "b7ad6b7169203331" })
       assert.isUndefined(attemptOf(unsampled!.id))
+      assert.isUndefined(attemptOf(below.id))
       assert.isUndefined(attemptOf(broken!.id)!.parentSpanId)
       assert.deepStrictEqual(yield* metadataOf(broken!.id), { traceparent: "nonsense", other: 1 })
     }).pipe(Harness.onDatabase))
@@ -203,6 +210,10 @@ describe("without a tracer", () => {
       const queue = yield* makeQueue
       const spanned = yield* Effect.withSpan(queue.enqueue(Harness.Plain, {}), "local")
       assert.deepStrictEqual(yield* metadataOf(spanned.id), {})
+      const off = yield* Effect.withSpan(queue.enqueue(Harness.Plain, {}), "off", {
+        annotations: Context.make(Tracer.DisablePropagation, true)
+      })
+      assert.deepStrictEqual(yield* metadataOf(off.id), {})
       const span = Tracer.externalSpan({ traceId: "0af7651916cd43dd8448eb211c80319c", spanId: "b7ad6b7169203331" })
       const passed = yield* queue.enqueue(Harness.Plain, {}).pipe(Effect.withSpan("local"), Effect.withParentSpan(span))
       assert.deepStrictEqual(yield* metadataOf(passed.id), {
