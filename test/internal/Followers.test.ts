@@ -233,8 +233,10 @@ describe("a follower", () => {
         Stream.runForEach(({ position }) => Effect.andThen(Queue.offer(seen, position.seq), proceed.await)),
         Effect.forkScoped
       )
+      yield* settled(counter)
       yield* emit(ids, 1)
       assert.strictEqual(yield* Queue.take(seen), 1)
+      yield* settled(counter)
       yield* emit(ids, 2, false)
       yield* sql`select pg_notify('spindle_task_events', '*')`
       yield* settled(counter)
