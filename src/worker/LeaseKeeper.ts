@@ -55,6 +55,10 @@ export class LeaseKeeper extends Context.Service<LeaseKeeper, {
         if (supervisor.interrupt(row, "lost")) measures.leasesLost++
       }
 
+      const missed = Effect.sync(() => {
+        measures.heartbeatsMissed++
+      })
+
       const renew: Loop.Turn<StorageError> = Effect.gen(function*() {
         const { doubt } = claimer
         const doubted = doubt.value
@@ -63,9 +67,12 @@ export class LeaseKeeper extends Context.Service<LeaseKeeper, {
         }
         const sentAt = now()
         const before = new Set([...supervisor.held()].map(({ key }) => key))
-        const answer = yield* Db.patiently(store.renew(workerId, leaseMillis), leaseMillis / 4)
+        const answer = yield* Effect.tapError(
+          Db.patiently(store.renew(workerId, leaseMillis), leaseMillis / 4),
+          () => missed
+        )
         if (Option.isNone(answer)) {
-          measures.heartbeatsMissed++
+          yield* missed
           yield* Effect.logWarning("a heartbeat was not answered in time")
           return Loop.unanswered
         }
@@ -88,11 +95,7 @@ export class LeaseKeeper extends Context.Service<LeaseKeeper, {
           supervisor.giveBack(row)
         }
         resolved()
-      }).pipe(Effect.tapError(() =>
-        Effect.sync(() => {
-          measures.heartbeatsMissed++
-        })
-      ))
+      })
 
       const watch = Effect.suspend(() => {
         const tooLongAgo = now() - leaseMillis * 3 / 4
