@@ -222,6 +222,25 @@ describe("a follower", () => {
       assert.deepStrictEqual(yield* Queue.takeN(seen, 2), [2, 2])
     }).pipe(Harness.onDatabase))
 
+  it.live("of events larger than a read has room for gets all of them, with others beside it", () =>
+    Effect.gen(function*() {
+      const sql = yield* PgClient.PgClient
+      const queue = yield* TaskQueue.TaskQueue
+      const ids = yield* tasks(12)
+      const seen = new Map<bigint, Array<number>>(ids.map((id) => [id, []]))
+      const following = yield* follow(queue, ids, (id, seq) => seen.get(id)!.push(seq))
+      yield* connected
+      for (const seq of [1, 2]) {
+        yield* sql`
+          insert into spindle.task_events (task_id, epoch, seq, type, data)
+          select id, 1, ${seq}, 'text_delta', jsonb_build_object('text', repeat('x', 3000000)) from unnest(${ids}::bigint[]) id`
+      }
+      yield* sql`select pg_notify('spindle_task_events', ${ids.join()})`
+      yield* finish(ids)
+      yield* Effect.forEach(following, Fiber.join)
+      for (const id of ids) assert.deepStrictEqual(seen.get(id), [1, 2, 3])
+    }).pipe(Effect.scoped, Effect.provide(withQueue)))
+
   it.effect("that is busy with an event is read for after a notice that names nobody", () =>
     Effect.gen(function*() {
       const sql = yield* PgClient.PgClient
