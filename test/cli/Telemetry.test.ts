@@ -229,22 +229,50 @@ describe("the variables", () => {
       ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "nowhere", "a URL such as http://127.0.0.1:4318"],
       ["OTEL_EXPORTER_OTLP_HEADERS", "no pair", "pairs such as key=value,other=value, percent-encoded"],
       ["OTEL_RESOURCE_ATTRIBUTES", "a=%zz", "pairs such as key=value,other=value, percent-encoded"],
-      ["OTEL_EXPORTER_OTLP_PROTOCOL", "grpc", "\"http/protobuf\" or \"http/json\""],
+      ["OTEL_EXPORTER_OTLP_PROTOCOL", "http/xml", "\"http/protobuf\" or \"http/json\""],
       ["OTEL_EXPORTER_OTLP_COMPRESSION", "zip", "\"gzip\" or \"none\""],
       ["OTEL_SDK_DISABLED", "perhaps", "\"true\" or \"false\""],
-      ["OTEL_TRACES_EXPORTER", "jaeger", "\"otlp\" or \"none\""],
+      ["OTEL_TRACES_EXPORTER", "nowhere", "\"otlp\" or \"none\""],
       ["OTEL_BSP_SCHEDULE_DELAY", "5s", "a whole number of milliseconds, at least 1"]
     ] as const
   ) {
     it.effect(`refuse ${name}=${value}`, () =>
       Effect.gen(function*() {
-        const error = yield* Effect.flip(build({ [name]: value }))
+        const error = yield* Effect.flip(build({ OTEL_EXPORTER_OTLP_ENDPOINT: "http://127.0.0.1:9", [name]: value }))
         assert.strictEqual(
           "message" in error.cause ? error.cause.message : "",
           `${name} is ${JSON.stringify(value)}, but must be ${allowed}`
         )
       }))
   }
+
+  it.live("are not read where nothing is exported", () =>
+    Effect.gen(function*() {
+      const malformed = { OTEL_EXPORTER_OTLP_HEADERS: "no pair", OTEL_BSP_SCHEDULE_DELAY: "5s", OTEL_TRACES_EXPORTER: "x" }
+      const off = [malformed, { ...malformed, OTEL_EXPORTER_OTLP_ENDPOINT: "nowhere", OTEL_SDK_DISABLED: "true" }]
+      for (const env of off) assert.isTrue(Option.isNone((yield* build(env)).tracer))
+    }))
+
+  it.live("of other exporters and protocols stop nothing, and are told of once", () =>
+    Effect.gen(function*() {
+      const lines: Array<Harness.LogLine> = []
+      for (
+        const [env, tracer, told] of [
+          [{ OTEL_TRACES_EXPORTER: "console" }, false, "traces console"],
+          [{ OTEL_METRICS_EXPORTER: "prometheus" }, true, "metrics prometheus"],
+          [{ OTEL_EXPORTER_OTLP_PROTOCOL: "grpc" }, false, "traces grpc, metrics grpc"],
+          [{ OTEL_EXPORTER_OTLP_PROTOCOL: "grpc", OTEL_EXPORTER_OTLP_TRACES_PROTOCOL: "http/json" }, true, "metrics grpc"]
+        ] as const
+      ) {
+        lines.length = 0
+        const built = yield* Effect.provide(
+          build({ OTEL_EXPORTER_OTLP_ENDPOINT: "http://127.0.0.1:9", ...env }),
+          Harness.keepLogs(lines)
+        )
+        assert.strictEqual(Option.isSome(built.tracer), tracer)
+        assert.deepStrictEqual(lines.map(({ annotations }) => annotations["notExported"]), [told])
+      }
+    }))
 
   it.live("switch it off", () =>
     Effect.gen(function*() {
