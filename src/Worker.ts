@@ -290,7 +290,8 @@ const shutdown = Effect.gen(function*() {
     claimer.doubt.value === "none" ? Effect.void : Effect.ignore(leaseKeeper.reconcile)
   )
   yield* quiet.pipe(Effect.andThen(reconciled), Effect.andThen(journal.flush), Effect.timeoutOption(deadline))
-  const unanswered = claimer.doubt.value === "unanswered" || Option.isNone(yield* Effect.timeoutOption(claimer.settled, 0))
+  const unanswered = claimer.doubt.value === "unanswered" ||
+    Option.isNone(yield* Effect.timeoutOption(claimer.settled, 0))
   const unwritten = [
     ...[...supervisor.held()].map(({ row }) => `${row.type} ${row.id}`),
     ...unanswered ? ["a claim that was not answered"] : []

@@ -42,8 +42,9 @@ export const configured: Effect.Effect<Tracer.Tracer | undefined> = Effect.map(
 export const traceparent: Effect.Effect<string | undefined> = Effect.withFiber((fiber) => {
   if (!fiber.getRef(References.TracerEnabled)) return Effect.undefined
   let span = Option.getOrUndefined(Context.getOption(fiber.context, Tracer.ParentSpan))
-  const local = fiber.getRef(Tracer.Tracer) === Tracer.nativeTracer
-  while (span?._tag === "Span" && (local || Context.get(span.annotations, Tracer.DisablePropagation))) {
+  const stays = ({ annotations }: Tracer.Span) =>
+    fiber.getRef(Tracer.Tracer) === Tracer.nativeTracer || Context.get(annotations, Tracer.DisablePropagation)
+  while (span?._tag === "Span" && stays(span)) {
     span = Option.getOrUndefined(span.parent)
   }
   return span === undefined

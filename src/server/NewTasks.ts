@@ -77,8 +77,7 @@ export const enqueue = Effect.fnUntraced(function*(
 const decode = ({ decodePayload }: Entry, payload: Schema.Json) =>
   Effect.catch(
     decodePayload(payload),
-    (error) =>
-      JSON.stringify(payload).length < maxChecked ? decodePayload(payload, "all") : Effect.fail(error)
+    (error) => JSON.stringify(payload).length < maxChecked ? decodePayload(payload, "all") : Effect.fail(error)
   )
 
 const maxChecked = 64 * 1024

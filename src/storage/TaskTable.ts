@@ -219,7 +219,8 @@ select status, locked_by is not null as held, exists (select from requeued) as c
  where id = $1`
 
 // `infinity` is a time that JavaScript does not have
-const taskColumns = (value: (column: string) => string) => `id, type, queue, status, priority, error,
+const taskColumns = (value: (column: string) => string) =>
+  `id, type, queue, status, priority, error,
        ${["payload", "result", "metadata"].map(value).join(", ")},
        greatest(least(run_at, '9999-12-31 23:59:59.999Z'), '0001-01-01 00:00:00Z') as run_at,
        attempts, max_attempts, timeout_ms, epoch, locked_by, lease_expires_at, unique_key, tag, user_id,

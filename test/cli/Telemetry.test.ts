@@ -248,7 +248,11 @@ describe("the variables", () => {
 
   it.live("are not read where nothing is exported", () =>
     Effect.gen(function*() {
-      const malformed = { OTEL_EXPORTER_OTLP_HEADERS: "no pair", OTEL_BSP_SCHEDULE_DELAY: "5s", OTEL_TRACES_EXPORTER: "x" }
+      const malformed = {
+        OTEL_EXPORTER_OTLP_HEADERS: "no pair",
+        OTEL_BSP_SCHEDULE_DELAY: "5s",
+        OTEL_TRACES_EXPORTER: "x"
+      }
       const off = [malformed, { ...malformed, OTEL_EXPORTER_OTLP_ENDPOINT: "nowhere", OTEL_SDK_DISABLED: "true" }]
       for (const env of off) assert.isTrue(Option.isNone((yield* build(env)).tracer))
     }))
@@ -261,7 +265,11 @@ describe("the variables", () => {
           [{ OTEL_TRACES_EXPORTER: "console" }, false, "traces console"],
           [{ OTEL_METRICS_EXPORTER: "prometheus" }, true, "metrics prometheus"],
           [{ OTEL_EXPORTER_OTLP_PROTOCOL: "grpc" }, false, "traces grpc, metrics grpc"],
-          [{ OTEL_EXPORTER_OTLP_PROTOCOL: "grpc", OTEL_EXPORTER_OTLP_TRACES_PROTOCOL: "http/json" }, true, "metrics grpc"]
+          [
+            { OTEL_EXPORTER_OTLP_PROTOCOL: "grpc", OTEL_EXPORTER_OTLP_TRACES_PROTOCOL: "http/json" },
+            true,
+            "metrics grpc"
+          ]
         ] as const
       ) {
         lines.length = 0

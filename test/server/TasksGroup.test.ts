@@ -23,7 +23,9 @@ class Many extends Task.make("many", { payload: { words: Schema.Array(Schema.Str
 const registry = Effect.gen(function*() {
   const group = TaskGroup.make(Resize, Many)
   const context = yield* Layer.build(
-    HandlerRegistry.layer(group).pipe(Layer.provide(group.toLayer({ "image:resize": () => Effect.void, many: () => Effect.void })))
+    HandlerRegistry.layer(group).pipe(
+      Layer.provide(group.toLayer({ "image:resize": () => Effect.void, many: () => Effect.void }))
+    )
   )
   return Context.get(context, HandlerRegistry.HandlerRegistry)
 })

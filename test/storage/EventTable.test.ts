@@ -44,7 +44,10 @@ layer(Harness.database, { excludeTestServices: true })("the closing events of a 
       const id = yield* insert(4, 50_000)
       const types = `'{${[...TaskEvent.closingTypes].join()}}'`
       const blocks = Effect.gen(function*() {
-        const text = EventTable.closings("spindle").replaceAll("$1", `${id}::bigint`).replace("$2", types).replace("$3", "200")
+        const text = EventTable.closings("spindle").replaceAll("$1", `${id}::bigint`).replace("$2", types).replace(
+          "$3",
+          "200"
+        )
         const [row] = yield* sql.unsafe<Explained>(`explain (analyze, buffers, format json) ${text}`)
         const { Plan: plan } = row!["QUERY PLAN"][0]!
         return plan["Shared Hit Blocks"] + plan["Shared Read Blocks"]
