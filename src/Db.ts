@@ -12,7 +12,7 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import * as Reactivity from "effect/reactivity/Reactivity"
-import type * as Scope from "effect/Scope"
+import * as Scope from "effect/Scope"
 import type * as SqlClient from "effect/sql/SqlClient"
 import * as SqlError from "effect/sql/SqlError"
 
@@ -153,15 +153,25 @@ export const pagePool = (
   makePool(client, { maxConnections: 2, minConnections: 0, applicationName: "spindle page" })
 
 const makePool = (client: SqlClient.SqlClient, options: Partial<PgClient.PgPoolConfig>) =>
-  PgClient.make({
-    ...connection(client),
-    minConnections: 1,
-    idleTimeout: "60 seconds",
-    multiplex: false,
-    maxMessageSize: 64 * 1024 * 1024,
-    applicationName: "spindle",
-    ...options
-  }).pipe(Effect.provide(Reactivity.layer))
+  closingPatiently(
+    PgClient.make({
+      ...connection(client),
+      minConnections: 1,
+      idleTimeout: "60 seconds",
+      multiplex: false,
+      maxMessageSize: 64 * 1024 * 1024,
+      applicationName: "spindle",
+      ...options
+    }).pipe(Effect.provide(Reactivity.layer))
+  )
+
+// A pool waits for its statements. One on a connection that died in silence was given up long before the driver gives it
+// up: its connection closes in the background.
+const closingPatiently = <A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A, E, R | Scope.Scope> =>
+  Effect.flatMap(
+    Effect.acquireRelease(Scope.make(), (scope, exit) => patiently(Scope.close(scope, exit), "500 millis")),
+    (scope) => Scope.provide(self, scope)
+  )
 
 /**
  * How a client reaches its server.

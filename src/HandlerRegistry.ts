@@ -24,8 +24,11 @@ export interface Entry {
   readonly task: Task.Any
   /** Whether the task declares events of its own. */
   readonly declaresEvents: boolean
-  /** From the column `payload`. Unknown fields are ignored; the error names everything that does not fit. */
-  readonly decodePayload: (json: Schema.Json) => Effect.Effect<unknown, Schema.SchemaError>
+  /**
+   * From the column `payload`. Unknown fields are ignored. The error names the first thing that does not fit or, where
+   * that is asked for, all: of a large payload that can take seconds.
+   */
+  readonly decodePayload: (json: Schema.Json, errors?: "first" | "all") => Effect.Effect<unknown, Schema.SchemaError>
   /** To the column `result`. */
   readonly encodeSuccess: (value: unknown) => Effect.Effect<Schema.Json, Schema.SchemaError>
   /** To the field `data` of a stored failure. */
@@ -89,7 +92,7 @@ export const layer = <T extends Task.Any>(
 // the layer's signature requires what the codecs and handlers of the group need
 const makeEntry = (task: Task.Any, context: Context.Context<any>): Entry => {
   const provide = <A>(effect: Effect.Effect<A, Schema.SchemaError, any>) => Effect.provideContext(effect, context)
-  const decodePayload = Schema.decodeUnknownEffect(Task.payloadCodec(task), { errors: "all" })
+  const decodePayload = Schema.decodeUnknownEffect(Task.payloadCodec(task))
   const encodeSuccess = Schema.encodeUnknownEffect(Schema.toCodecJson(task.successSchema))
   const encodeError = Schema.encodeUnknownEffect(Schema.toCodecJson(task.errorSchema))
   const encodeEvent = Schema.encodeUnknownEffect(
@@ -98,7 +101,7 @@ const makeEntry = (task: Task.Any, context: Context.Context<any>): Entry => {
   return {
     task,
     declaresEvents: TaskEvent.declares(task.eventSchema),
-    decodePayload: (json) => provide(decodePayload(json)),
+    decodePayload: (json, errors = "first") => provide(decodePayload(json, { errors })),
     encodeSuccess: (value) => provide(encodeSuccess(value)),
     encodeError: (error) => provide(encodeError(error)),
     encodeEvent: (event) => Effect.mapEager(provide(encodeEvent(event)), splitTag),

@@ -128,7 +128,7 @@ export type EnqueueOptions =
     readonly tag?: string | undefined
     /** Whom it is for; messages go to them. */
     readonly userId?: string | undefined
-    /** Whatever else is to be kept. While a sampled span is active it gets `traceparent`, unless it has one. */
+    /** Whatever else is to be kept. While a span is active it gets `traceparent`, unless it has one. */
     readonly metadata?: Schema.JsonObject | undefined
   }
   & (
@@ -225,6 +225,8 @@ export interface Filter {
   readonly before?: Task.TaskId | undefined
   /** From 1 to 200. Default 50. */
   readonly limit?: number | undefined
+  /** Whether payload, result and metadata, which can be large, are read. Else they are null, null and `{}`. Default true. */
+  readonly values?: boolean | undefined
 }
 
 /**
@@ -421,9 +423,9 @@ const make = Effect.gen(function*() {
     cancel,
     retry,
     get: (id) => refine(Effect.map(table.find(id), Option.fromUndefinedOr)),
-    list: ({ before, limit = 50, queue, status, tag, type, userId } = {}) =>
+    list: ({ before, limit = 50, queue, status, tag, type, userId, values = true } = {}) =>
       Number.isInteger(limit) && limit >= 1 && limit <= 200
-        ? refine(table.list({ before, limit, queue, status, tag, type, userId }))
+        ? refine(table.list({ before, limit, queue, status, tag, type, userId, values }))
         : Effect.fail(
           toError({ _tag: "InvalidOptions", issue: `limit is ${limit}, expected an integer from 1 to 200` })
         ),

@@ -239,7 +239,7 @@ const make = Effect.gen(function*() {
   yield* fork("lease keeper", (yield* LeaseKeeper).run)
   yield* fork("supervisor", [supervisor.run])
   yield* fork("claimer", [claimer.run])
-  const shutdownContext = yield* Effect.context<Supervisor | Claimer | Journal | Settings.Settings>()
+  const shutdownContext = yield* Effect.context<Supervisor | Claimer | LeaseKeeper | Journal | Settings.Settings>()
   yield* Effect.addFinalizer(() => {
     shuttingDown = true
     return Effect.provideContext(shutdown, shutdownContext)
@@ -266,12 +266,14 @@ const deadline = "4 seconds"
 
 /**
  * Top to bottom: nothing more is claimed, what has not started is put back, what runs may finish for the grace period,
- * the rest is interrupted and put back uncharged, and everything that was said is written. Heartbeats and cancels go on
+ * the rest is interrupted and put back uncharged, and everything that was said is written. So is what a claim took whose
+ * reply never came. Heartbeats and cancels go on
  * until then: their loops, and the pools, close after this.
  */
 const shutdown = Effect.gen(function*() {
   const supervisor = yield* Supervisor
   const claimer = yield* Claimer
+  const leaseKeeper = yield* LeaseKeeper
   const journal = yield* Journal
   const hurry = yield* Hurry
   const { graceMillis } = yield* Settings.Settings
@@ -284,8 +286,12 @@ const shutdown = Effect.gen(function*() {
   }
   yield* quiet.pipe(Effect.raceFirst(hurry.await), Effect.timeoutOption(graceMillis))
   supervisor.interruptAll("shutdown")
-  yield* quiet.pipe(Effect.andThen(journal.flush), Effect.timeoutOption(deadline))
-  const unanswered = Option.isNone(yield* Effect.timeoutOption(claimer.settled, 0))
+  const reconciled = Effect.suspend(() =>
+    claimer.doubt.value === "none" ? Effect.void : Effect.ignore(leaseKeeper.reconcile)
+  )
+  yield* quiet.pipe(Effect.andThen(reconciled), Effect.andThen(journal.flush), Effect.timeoutOption(deadline))
+  const unanswered = claimer.doubt.value === "unanswered" ||
+    Option.isNone(yield* Effect.timeoutOption(claimer.settled, 0))
   const unwritten = [
     ...[...supervisor.held()].map(({ row }) => `${row.type} ${row.id}`),
     ...unanswered ? ["a claim that was not answered"] : []

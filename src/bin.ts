@@ -1,92 +1,14 @@
 #!/usr/bin/env node
 /**
- * The command `spindle`: the one place that speaks to the process it runs in.
- *
- * A signal interrupts the command, whose scopes close. Of a service (`Process.serve`) that is the graceful shutdown, after
- * which it exits with 0; the second signal ends the grace period, and the third ends the process. Any other command exits
- * with 128 and the number of the signal, at the second one at once.
+ * The command `spindle`, where Node.js is new enough for it: imports are loaded before anything else, so what follows is
+ * loaded after a look at that.
  *
  * @since 0.1.0
  */
-import * as Cause from "effect/Cause"
-import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
-import * as Fs from "node:fs"
-import { constants } from "node:os"
-import * as Failure from "./cli/Failure.ts"
-import { Process, type Service } from "./cli/Process.ts"
-import * as Spindle from "./cli/Spindle.ts"
+const needed = [22, 19] as const
+const [major = 0, minor = 0] = process.versions.node.split(".").map(Number)
 
-const { version } = JSON.parse(Fs.readFileSync(new URL("../package.json", import.meta.url), "utf8"))
-
-let service: Service | undefined
-let exitCode: number | undefined
-let signals = 0
-
-const write = (stream: NodeJS.WriteStream) => (text: string) => Effect.sync(() => void stream.write(text))
-
-const fiber = Effect.runFork(
-  Spindle.run(version, process.argv.slice(2)).pipe(
-    Effect.provideService(Process, {
-      stdout: write(process.stdout),
-      stderr: write(process.stderr),
-      isTerminal: { stdout: process.stdout.isTTY === true, stderr: process.stderr.isTTY === true },
-      colors: process.stderr.isTTY === true && process.stderr.hasColors(),
-      serve: (given) =>
-        Effect.sync(() => {
-          service = given
-        })
-    })
-  )
-)
-
-// What waits for nothing but a promise or a fiber would not keep the process alive.
-const alive = setInterval(() => {}, 2 ** 31 - 1)
-
-const stop = (code: number) => {
-  exitCode ??= code
-  fiber.interruptUnsafe()
-  setTimeout(() => {
-    process.stderr.write("spindle: Shutdown ran out of time\n")
-    process.exit(1)
-  }, (service?.graceMillis ?? 0) + 5000).unref()
-}
-
-const onSignal = (signal: "SIGINT" | "SIGTERM") => {
-  signals++
-  const code = 128 + constants.signals[signal]
-  if (signals === 1) return stop(service === undefined ? code : 0)
-  if (signals === 2 && service !== undefined) return void service.hurry.openUnsafe()
-  process.exit(code)
-}
-
-const shortGraceMillis = 3000
-
-const onCrash = (error: unknown) => {
-  exitCode = 1
-  if (service === undefined) {
-    process.stderr.write(`spindle: This is a bug: ${error instanceof Error ? error.stack : String(error)}\n`)
-    return stop(1)
-  }
-  service.crashed(error)
-  stop(1)
-  const { hurry } = service
-  setTimeout(() => hurry.openUnsafe(), shortGraceMillis).unref()
-}
-
-process.on("SIGINT", onSignal)
-process.on("SIGTERM", onSignal)
-process.on("uncaughtException", onCrash)
-process.on("unhandledRejection", onCrash)
-
-// Whoever read the answer has gone, as `head` does. A log that nobody reads is no reason to stop.
-process.stdout.on("error", () => stop(128 + constants.signals.SIGPIPE))
-process.stderr.on("error", () => {})
-
-fiber.addObserver((exit) => {
-  clearInterval(alive)
-  const failure = Exit.isFailure(exit) && !Cause.hasInterruptsOnly(exit.cause) ? Failure.report(exit.cause) : undefined
-  if (failure !== undefined && failure.message !== "") process.stderr.write(`spindle: ${failure.message}\n`)
-  const code = failure?.exitCode ?? exitCode ?? 0
-  process.stdout.write("", () => process.exit(code))
-})
+if (major < needed[0] || (major === needed[0] && minor < needed[1])) {
+  process.stderr.write(`spindle: needs Node.js ${needed.join(".")} or newer, this is v${process.versions.node}\n`)
+  process.exitCode = 78
+} else await import("./cli/Main.ts")

@@ -70,6 +70,10 @@ describe("HandlerRegistry", () => {
         const error = yield* Effect.flip(decodePayload({ at: "yesterday", id: "1", note: null }))
         assert.strictEqual(error._tag, "SchemaError")
         assert.include(error.message, "[\"at\"]")
+        assert.notInclude(error.message, "[\"note\"]")
+        const all = yield* Effect.flip(decodePayload({ at: "yesterday", id: "1", note: null }, "all"))
+        assert.include(all.message, "[\"at\"]")
+        assert.include(all.message, "[\"note\"]")
       }))
 
     it.effect("encodes results and errors", () =>

@@ -637,6 +637,9 @@ describe("get, list, stats", () => {
 
         assert.deepStrictEqual(yield* list(), [11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0])
         assert.deepStrictEqual(yield* list({ limit: 3 }), [11, 10, 9])
+        const [bare] = yield* queue.list({ limit: 1, values: false })
+        const [whole] = yield* queue.list({ limit: 1 })
+        assert.deepStrictEqual(bare, { ...whole!, payload: null, result: null, metadata: {} })
         assert.deepStrictEqual(yield* list({ limit: 3, before: ids[2]! }), [8, 7, 6])
         assert.deepStrictEqual(yield* list({ type: "odd", queue: "low" }), [5, 3, 1])
         assert.deepStrictEqual(yield* list({ tag: "three" }), [3])

@@ -56,46 +56,52 @@ const ofSignal = <A>(name: string, signal: string, of: (name: string) => Config.
 
 const pairs = (name: string) => Variable.make(name, "pairs such as key=value,other=value, percent-encoded", parsePairs)
 
-const signal = (name: "TRACES" | "METRICS") =>
-  Config.map(
-    Config.all({
-      exporter: Variable.withDefault(
-        `OTEL_${name}_EXPORTER`,
-        "\"otlp\" or \"none\"",
-        Variable.oneOf("otlp", "none"),
-        "otlp"
-      ),
-      own: url(`OTEL_EXPORTER_OTLP_${name}_ENDPOINT`),
-      base: url("OTEL_EXPORTER_OTLP_ENDPOINT"),
-      headers: ofSignal("HEADERS", name, pairs),
-      compression: ofSignal(
+// The specification knows more than there is here, and clusters set it for whatever runs in them: that is no mistake.
+const exporters = {
+  TRACES: ["otlp", "none", "console", "logging", "zipkin", "jaeger"],
+  METRICS: ["otlp", "none", "console", "logging", "prometheus"]
+} as const
+
+const exporterOf = (name: "TRACES" | "METRICS") =>
+  Variable.withDefault(`OTEL_${name}_EXPORTER`, "\"otlp\" or \"none\"", Variable.oneOf(...exporters[name]), "otlp")
+
+const protocolOf = (name: "TRACES" | "METRICS") =>
+  ofSignal(
+    "PROTOCOL",
+    name,
+    (name) =>
+      Variable.make(
+        name,
+        "\"http/protobuf\" or \"http/json\"",
+        Variable.oneOf("http/protobuf", "http/json", "grpc")
+      )
+  )
+
+const signal = Effect.fnUntraced(function*(name: "TRACES" | "METRICS", unsupported: Array<string>) {
+  const own = yield* url(`OTEL_EXPORTER_OTLP_${name}_ENDPOINT`)
+  const base = yield* url("OTEL_EXPORTER_OTLP_ENDPOINT")
+  const endpoint = Option.orElse(own, () => Option.map(base, (url) => below(url, `v1/${name.toLowerCase()}`)))
+  if (Option.isNone(endpoint)) return undefined
+  const exporter = yield* exporterOf(name)
+  if (exporter === "none") return undefined
+  const protocol = Option.getOrUndefined(yield* protocolOf(name))
+  if (exporter !== "otlp" || protocol === "grpc") {
+    unsupported.push(`${name.toLowerCase()} ${exporter === "otlp" ? protocol : exporter}`)
+    return undefined
+  }
+  return {
+    url: endpoint.value.href,
+    headers: Option.getOrUndefined(yield* ofSignal("HEADERS", name, pairs)),
+    compression: Option.getOrUndefined(
+      yield* ofSignal(
         "COMPRESSION",
         name,
         (name) => Variable.make(name, "\"gzip\" or \"none\"", Variable.oneOf("gzip", "none"))
-      ),
-      protocol: ofSignal(
-        "PROTOCOL",
-        name,
-        (name) =>
-          Variable.make(
-            name,
-            "\"http/protobuf\" or \"http/json\"",
-            Variable.oneOf("http/protobuf", "http/json")
-          )
       )
-    }),
-    ({ base, compression, exporter, headers, own, protocol }) => {
-      const endpoint = Option.orElse(own, () => Option.map(base, (url) => below(url, `v1/${name.toLowerCase()}`)))
-      return exporter === "none" || Option.isNone(endpoint) ? undefined : {
-        url: endpoint.value.href,
-        headers: Option.getOrUndefined(headers),
-        compression: Option.getOrUndefined(compression),
-        serialization: Option.getOrUndefined(protocol) === "http/json"
-          ? OtlpSerialization.layerJson
-          : OtlpSerialization.layerProtobuf
-      }
-    }
-  )
+    ),
+    serialization: protocol === "http/json" ? OtlpSerialization.layerJson : OtlpSerialization.layerProtobuf
+  }
+})
 
 const below = (base: URL, path: string) => {
   const url = new URL(base)
@@ -103,10 +109,9 @@ const below = (base: URL, path: string) => {
   return url
 }
 
+const disabled = Variable.withDefault("OTEL_SDK_DISABLED", "\"true\" or \"false\"", parseBoolean, false)
+
 const settings = Config.all({
-  disabled: Variable.withDefault("OTEL_SDK_DISABLED", "\"true\" or \"false\"", parseBoolean, false),
-  traces: signal("TRACES"),
-  metrics: signal("METRICS"),
   serviceName: Variable.make("OTEL_SERVICE_NAME", "a text", Option.some<string>),
   attributes: pairs("OTEL_RESOURCE_ATTRIBUTES"),
   traceInterval: millis("OTEL_BSP_SCHEDULE_DELAY"),
@@ -124,15 +129,23 @@ const settings = Config.all({
 })
 
 /**
- * Fails with one line that names a malformed variable.
+ * Fails with one line that names a malformed variable, if it is of use: none is read but what decides that.
  *
  * @category layers
  * @since 0.1.0
  */
 export const layer: Layer.Layer<never, Config.ConfigError> = Layer.unwrap(Effect.gen(function*() {
-  const { attributes, disabled, metricInterval, metrics, serviceName, temporality, traceBatch, traceInterval, traces } =
-    yield* settings
-  if (disabled || (traces === undefined && metrics === undefined)) return Layer.empty
+  if (yield* disabled) return Layer.empty
+  const unsupported: Array<string> = []
+  const traces = yield* signal("TRACES", unsupported)
+  const metrics = yield* signal("METRICS", unsupported)
+  if (unsupported.length > 0) {
+    yield* Effect.logWarning("telemetry is exported over OTLP/HTTP only").pipe(
+      Effect.annotateLogs({ notExported: unsupported.join(", ") })
+    )
+  }
+  if (traces === undefined && metrics === undefined) return Layer.empty
+  const { attributes, metricInterval, serviceName, temporality, traceBatch, traceInterval } = yield* settings
   const { "service.name": name = "spindle", "service.version": release = version, ...others } = Option.getOrElse(
     attributes,
     (): Readonly<Record<string, string>> => ({})

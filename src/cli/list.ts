@@ -51,7 +51,7 @@ export const command = Command.make("list", {
     const filter = Object.fromEntries(
       Object.entries(flags).map(([name, value]) => [name, Option.getOrUndefined<unknown>(value)])
     )
-    const tasks = yield* (yield* TaskQueue.TaskQueue).list({ ...filter, limit })
+    const tasks = yield* (yield* TaskQueue.TaskQueue).list({ ...filter, limit, values: json })
     if (json) return yield* stdout(tasks.map((task) => `${JSON.stringify(toJson(task))}\n`).join(""))
     if (tasks.length === 0) return yield* stderr("There is no such task.\n")
     const table = render(tasks)

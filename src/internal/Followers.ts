@@ -3,11 +3,12 @@
  *
  * A follower asks when it has passed on what it had, and is read for when its task was heard of since. One statement reads
  * for all that are due; what becomes due meanwhile is the next batch. So a follower that does not ask costs nothing, holds
- * up nobody, and has at most one page in memory.
+ * up nobody, and has at most one page in memory. All pages of a read together are bounded too: what they have no room for is
+ * read next.
  *
  * Reads have a connection of their own, so that they neither wait for an application's busy pool nor take from a small
  * one. With the one for notifications that makes two, for any number of followers. Notices can be lost or not delivered:
- * one statement looks whether any of the followers has missed something, every second, and every five once notices are
+ * one statement looks whether any of the followers has missed something, every second, and every five while notices are
  * seen to arrive. While the database is away followers wait.
  *
  * @since 0.1.0
@@ -142,15 +143,21 @@ const makeHub = Effect.fnUntraced(function*(
   }
 
   yield* notices.subscribe((notice) => {
-    proven = notice._tag !== "Subscribed"
-    if (notice._tag === "Tasks") notice.ids.forEach(wake)
-    else Queue.offerUnsafe(doubts, undefined)
+    proven = notice._tag === "Tasks" || notice._tag === "Any"
+    if (notice._tag === "Tasks") return notice.ids.forEach(wake)
+    // Who is busy with a page is read for as soon as it asks; who waits is looked for.
+    for (const all of states.values()) {
+      for (const state of all) state.due ||= state.question === undefined
+    }
+    Queue.offerUnsafe(doubts, undefined)
   })
   const table = StoryTable.make(yield* connect(client), schema)
 
   let failures = 0
+  // Less after a read that had no room for all of them: what is unpacked only to be put off is done in vain.
+  let size = maxTasks
   const read = Effect.gen(function*() {
-    const batch = nextBatch(ready, failures === 0 ? maxTasks : 1)
+    const batch = nextBatch(ready, failures === 0 ? size : 1)
     if (batch.length === 0) return yield* Queue.take(work)
     for (const { askers } of batch) {
       for (const state of askers.keys()) state.due = false
@@ -168,12 +175,15 @@ const makeHub = Effect.fnUntraced(function*(
         } else {
           const page = pages.success[n]
           if (page?.more === true) state.due = true
-          if (page === undefined || page.over || page.events.length > 0) answer(state, Effect.succeed(page))
+          if (page !== undefined && isPutOff(page)) serve(state)
+          else if (page === undefined || page.over || page.events.length > 0) answer(state, Effect.succeed(page))
         }
       }
     }
     if (Result.isSuccess(pages)) {
       failures = 0
+      const served = pages.success.filter((page) => page === undefined || !isPutOff(page)).length
+      size = served < batch.length ? Math.max(1, served) : Math.min(2 * size, maxTasks)
       return
     }
     failures++
@@ -209,6 +219,8 @@ const makeHub = Effect.fnUntraced(function*(
     forget
   }
 })
+
+const isPutOff = ({ events, more }: StoryTable.Page) => more && events.length === 0
 
 // No answer is the same as an answer that the database is away. What cannot be decoded ends its follower, not the loop.
 const attempt = <A>(effect: Effect.Effect<A, StorageError.StorageError>) =>

@@ -16,6 +16,7 @@ import * as Names from "../storage/Names.ts"
 
 /**
  * - `Subscribed`: from now on notices arrive; something may have happened to any task before
+ * - `Lost`: notices no longer arrive, until `Subscribed`
  * - `Any`: something happened to so many tasks that they are not named
  * - `Tasks`: something happened to these
  *
@@ -24,6 +25,7 @@ import * as Names from "../storage/Names.ts"
  */
 export type Notice =
   | { readonly _tag: "Subscribed" }
+  | { readonly _tag: "Lost" }
   | { readonly _tag: "Any" }
   | { readonly _tag: "Tasks"; readonly ids: ReadonlyArray<bigint> }
 
@@ -61,12 +63,14 @@ const listen = Effect.fnUntraced(function*(
   schema: string
 ): Effect.fn.Return<Set<(notice: Notice) => void>, never, Scope.Scope> {
   const subscribers = new Set<(notice: Notice) => void>()
-  const signals = yield* Listener.make(Db.connection(sql), [Names.channel(schema, "task_events")])
+  const tell = (notice: Notice) => subscribers.forEach((hear) => hear(notice))
+  const signals = yield* Listener.make(
+    Db.connection(sql),
+    [Names.channel(schema, "task_events")],
+    () => tell({ _tag: "Lost" })
+  )
   const hear = Effect.gen(function*() {
-    for (const signal of yield* Queue.takeAll(signals)) {
-      const notice = noticeOf(signal)
-      subscribers.forEach((hear) => hear(notice))
-    }
+    for (const signal of yield* Queue.takeAll(signals)) tell(noticeOf(signal))
   })
   yield* Effect.forkScoped(Effect.forever(hear))
   return subscribers

@@ -143,6 +143,8 @@ const maxQueues = 1000
 interface Minute {
   /** The second that was counted last. */
   last: number
+  /** The second in which something ended last. */
+  used: number
   readonly counts: Uint32Array
 }
 
@@ -153,11 +155,17 @@ interface Minute {
  * @since 0.1.0
  */
 export class LastMinute {
+  // Those that were busy last stand at the end.
   private readonly queues = new Map<string, Minute>()
 
   ended(now: number, queue: string, status: keyof Ended): void {
     const second = Math.floor(now / 1000)
     const minute = this.queues.get(queue) ?? this.add(queue, second)
+    if (minute.used !== second) {
+      minute.used = second
+      this.queues.delete(queue)
+      this.queues.set(queue, minute)
+    }
     advance(minute, second)
     minute.counts[(second % seconds) * ends.length + ends.indexOf(status)]!++
   }
@@ -176,11 +184,12 @@ export class LastMinute {
 
   private add(queue: string, second: number): Minute {
     if (this.queues.size >= maxQueues) {
-      let [idlest] = this.queues
-      for (const entry of this.queues) if (entry[1].last < idlest![1].last) idlest = entry
-      this.queues.delete(idlest![0])
+      for (const idlest of this.queues.keys()) {
+        this.queues.delete(idlest)
+        break
+      }
     }
-    const minute = { last: second, counts: new Uint32Array(seconds * ends.length) }
+    const minute = { last: second, used: second, counts: new Uint32Array(seconds * ends.length) }
     this.queues.set(queue, minute)
     return minute
   }

@@ -34,7 +34,7 @@ export const configured: Effect.Effect<Tracer.Tracer | undefined> = Effect.map(
 )
 
 /**
- * The context of the active span, if it is sampled. Without a tracer that is the one which came from outside.
+ * The context of the active span, with whether it is sampled. Without a tracer that is the one which came from outside.
  *
  * @category getters
  * @since 0.1.0
@@ -42,12 +42,14 @@ export const configured: Effect.Effect<Tracer.Tracer | undefined> = Effect.map(
 export const traceparent: Effect.Effect<string | undefined> = Effect.withFiber((fiber) => {
   if (!fiber.getRef(References.TracerEnabled)) return Effect.undefined
   let span = Option.getOrUndefined(Context.getOption(fiber.context, Tracer.ParentSpan))
-  if (fiber.getRef(Tracer.Tracer) === Tracer.nativeTracer) {
-    while (span?._tag === "Span") span = Option.getOrUndefined(span.parent)
+  const stays = ({ annotations }: Tracer.Span) =>
+    fiber.getRef(Tracer.Tracer) === Tracer.nativeTracer || Context.get(annotations, Tracer.DisablePropagation)
+  while (span?._tag === "Span" && stays(span)) {
+    span = Option.getOrUndefined(span.parent)
   }
-  return span?.sampled === true
-    ? Effect.succeed(`00-${span.traceId.padStart(32, "0")}-${span.spanId}-01`)
-    : Effect.undefined
+  return span === undefined
+    ? Effect.undefined
+    : Effect.succeed(`00-${span.traceId.padStart(32, "0")}-${span.spanId}-${span.sampled ? "01" : "00"}`)
 })
 
 /**

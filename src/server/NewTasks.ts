@@ -6,9 +6,11 @@
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
+import type * as Schema from "effect/Schema"
 import * as Api from "../Api.ts"
-import type { HandlerRegistry } from "../HandlerRegistry.ts"
+import type { Entry, HandlerRegistry } from "../HandlerRegistry.ts"
 import type * as TaskQueue from "../TaskQueue.ts"
+import * as Failures from "../worker/Failures.ts"
 import * as Unavailable from "./Unavailable.ts"
 import type * as Views from "./Views.ts"
 
@@ -40,13 +42,15 @@ export const enqueue = Effect.fnUntraced(function*(
     return yield* new Api.Unprocessable({ detail: "delayMs and runAt are both given, expected at most one of them" })
   }
   const entry = Option.flatMap(registry, ({ get }) => get(type))
-  const definition: Definition = Option.isNone(entry) ? {} : yield* Effect.mapBoth(entry.value.decodePayload(payload), {
+  const definition: Definition = Option.isNone(entry) ? {} : yield* Effect.mapBoth(decode(entry.value, payload), {
     onSuccess: (value) => {
       const { maxAttempts, queue, unique } = entry.value.task.options
       return { queue, maxAttempts, uniqueKey: uniqueKey === undefined ? unique?.(value).key : undefined }
     },
-    onFailure: ({ message }) =>
-      new Api.Unprocessable({ detail: `The payload does not fit the task "${type}": ${message}` })
+    onFailure: (error) =>
+      new Api.Unprocessable({
+        detail: `The payload does not fit the task "${type}": ${Failures.rejected(error).message}`
+      })
   })
   const key = uniqueKey ?? definition.uniqueKey
   return yield* Unavailable.patiently(queue.enqueueRaw(type, payload, {
@@ -68,6 +72,15 @@ export const enqueue = Effect.fnUntraced(function*(
       ))
   )
 })
+
+// All that is wrong, where finding it cannot hold up the process.
+const decode = ({ decodePayload }: Entry, payload: Schema.Json) =>
+  Effect.catch(
+    decodePayload(payload),
+    (error) => JSON.stringify(payload).length < maxChecked ? decodePayload(payload, "all") : Effect.fail(error)
+  )
+
+const maxChecked = 64 * 1024
 
 interface Definition {
   readonly queue?: string | undefined

@@ -200,17 +200,18 @@ end $$`,
  * @since 0.1.0
  */
 export const initial = (schema: string): ReadonlyArray<string> => {
-  const { tasks_ended_idx: _later, ...first } = indexes(schema)
+  const known = indexes(schema)
   return [
     ...tables(Names.quote(schema)),
-    ...Object.values(first).map(({ ddl }) => ddl),
+    ...["tasks_claim_idx", "tasks_locked_idx", "tasks_unique_key_idx"].map((name) => known[name]!.ddl),
     ...Object.values(triggers(schema)).flatMap(({ ddl }) => ddl)
   ]
 }
 
 /**
  * The second. A task that completes never enters this index, and its changes of status are in the predicate of another
- * one anyway: it costs a worker that no task fails nothing but a look at the predicate.
+ * one anyway: it costs a worker that no task fails nothing but a look at the predicate. Where the table has rows already,
+ * whoever writes to it waits while the index is created, for the time of one scan of the table.
  *
  * @category schema
  * @since 0.1.0

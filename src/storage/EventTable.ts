@@ -3,6 +3,7 @@
  *
  * @since 0.1.0
  */
+import * as PgTypes from "@effect/sql-pg/PgTypes"
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import type * as Schema from "effect/Schema"
@@ -26,15 +27,17 @@ export const make = (client: SqlClient.SqlClient, schema: string) => {
   const run = <Row extends object>(operation: string, text: string, parameters: ReadonlyArray<unknown>) =>
     StorageError.refine(operation)(sql.unsafe<Row>(text, parameters))
 
-  const closingsText = closings(s)
+  const closingsText = `${closings(s)}
+ order by epoch`
 
   return {
-    /** The events that closed the task's claims: its attempts, read back. */
+    /** The latest 200 events that closed the task's claims, oldest first: its attempts, read back. */
     closings: (id: bigint) =>
       Effect.map(
         run<EventRow>("read the task's attempts", closingsText, [
           idOf(id),
-          Parameters.text([...TaskEvent.closingTypes])
+          Parameters.text([...TaskEvent.closingTypes]),
+          PgTypes.int4(maxClosings)
         ]),
         (rows) => rows.map(decodeEvent)
       )
@@ -47,11 +50,39 @@ export const make = (client: SqlClient.SqlClient, schema: string) => {
  */
 export type EventTable = ReturnType<typeof make>
 
-const closings = (s: string) => `
-select epoch, seq, type, data, created_at
-  from ${s}.task_events
- where task_id = $1 and type = any($2::text[])
- order by epoch, seq`
+/**
+ * How many closing events are read of one task.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const maxClosings = 200
+
+/**
+ * The latest closing events of a task. Nothing follows a closing event in its epoch, so one row is read of each epoch, from
+ * the end of the primary key backwards, however long its stream is.
+ *
+ * @category statements
+ * @since 0.1.0
+ */
+export const closings = (s: string): string => `
+with recursive last as (
+  (select epoch, seq, type, data, created_at
+     from ${s}.task_events
+    where task_id = $1
+    order by epoch desc, seq desc
+    limit 1)
+  union all
+  select before.*
+    from last cross join lateral (
+         select epoch, seq, type, data, created_at
+           from ${s}.task_events
+          where task_id = $1 and epoch < last.epoch
+          order by epoch desc, seq desc
+          limit 1
+         ) before
+)
+select * from (select * from last where type = any($2::text[]) limit $3) e`
 
 interface EventRow {
   readonly epoch: bigint

@@ -60,6 +60,14 @@ export interface Page {
 export const pageLimit = { events: 200, bytes: 64 * 1024 }
 
 /**
+ * How many bytes of events one read brings before it puts off the rest. The event that goes beyond it is the last.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const readBytes = 4 * 1024 * 1024
+
+/**
  * The statements, each written once for the schema.
  *
  * @category constructors
@@ -75,13 +83,17 @@ export const make = (client: SqlClient.SqlClient, schema: string) => {
   const movedText = moved(s)
 
   return {
-    /** A page per cursor, in their order; undefined where there is no such task. */
+    /**
+     * A page per cursor, in their order; undefined where there is no such task. Where the read had no room left the page has
+     * no event, and `more`.
+     */
     pages: (cursors: ReadonlyArray<Cursor>) =>
       Effect.map(
         run<PageRow>("read the tasks' events", pagesText, [
           ...columnsOf(cursors),
           PgTypes.int4(pageLimit.events),
-          PgTypes.int8(BigInt(pageLimit.bytes))
+          PgTypes.int8(BigInt(pageLimit.bytes)),
+          PgTypes.int8(BigInt(readBytes))
         ]),
         (rows) => {
           const rowsOf = cursors.map((): Array<PageRow> => [])
@@ -114,14 +126,19 @@ const columnsOf = (cursors: ReadonlyArray<Cursor>) => [
 /**
  * One snapshot: a task that is over comes with its closing event, as both were written by one statement.
  *
- * The stored size spares what has no place in a page from being unpacked; the size of the text is the bound.
+ * The stored size spares what has no place in a page from being unpacked; the size of the text is the bound. What all pages
+ * together have no room for comes without its data.
  *
  * @category statements
  * @since 0.1.0
  */
 export const pages = (s: string): string => `
-select f.place, t.type as task_type, t.status, t.epoch as task_epoch, ${over} as over,
+select place, task_type, status, task_epoch, "over", case when fits then epoch end as epoch, seq, type,
+       case when fits then data end as data, created_at, found, last_seq, last_type, error, started_at, closed_at
+  from (
+select f.place, t.type as task_type, t.status, t.epoch as task_epoch, ${over} as "over",
        e.epoch, e.seq, e.type, e.data, e.created_at, e.found,
+       coalesce(sum(e.size) over (order by f.place, e.epoch, e.seq rows unbounded preceding) - e.size < $6, true) as fits,
        coalesce(last.seq, 0) as last_seq, last.type as last_type,
        case when ${over} and coalesce(last.type not in ('done', 'error', 'cancelled'), true) then t.error end as error,
        t.started_at, coalesce(t.finished_at, t.started_at, t.created_at) as closed_at
@@ -135,21 +152,26 @@ select f.place, t.type as task_type, t.status, t.epoch as task_epoch, ${over} as
         limit 1
        ) last on true
   left join lateral (
-       select *, sum(octet_length(data::text)) over (order by epoch, seq rows unbounded preceding) as bytes
+       select *, sum(size) over (order by epoch, seq rows unbounded preceding) as bytes
          from (
-              select *, count(*) over () as found,
-                     sum(pg_column_size(data)) over (order by epoch, seq rows unbounded preceding) as stored
+              select *, octet_length(data::text) as size
                 from (
-                     select epoch, seq, type, data, created_at
-                       from ${s}.task_events
-                      where task_id = t.id and (epoch, seq) > (f.epoch, f.seq)
-                      order by epoch, seq
-                      limit $4
-                     ) next
-              ) near
-        where stored - pg_column_size(data) < $5
-       ) e on e.bytes - octet_length(e.data::text) < $5
- order by f.place, e.epoch, e.seq`
+                     select *, count(*) over () as found,
+                            sum(pg_column_size(data)) over (order by epoch, seq rows unbounded preceding) as stored
+                       from (
+                            select epoch, seq, type, data, created_at
+                              from ${s}.task_events
+                             where task_id = t.id and (epoch, seq) > (f.epoch, f.seq)
+                             order by epoch, seq
+                             limit $4
+                            ) next
+                     ) near
+               where stored - pg_column_size(data) < $5
+               offset 0
+              ) unpacked
+       ) e on e.bytes - e.size < $5
+       ) read
+ order by place, read.epoch, read.seq`
 
 /**
  * @category statements

@@ -8,6 +8,7 @@ import * as Effect from "effect/Effect"
 import type * as Schema from "effect/Schema"
 import * as TaskEvent from "../TaskEvent.ts"
 import type { Tables } from "./Browse.ts"
+import * as EventTable from "./EventTable.ts"
 import * as Parameters from "./Parameters.ts"
 import * as TaskPages from "./TaskPages.ts"
 import { idOf } from "./TaskTable.ts"
@@ -20,7 +21,6 @@ import { idOf } from "./TaskTable.ts"
  */
 export const maxValueBytes = 256 * 1024
 
-const maxClosings = 200
 const maxClosingBytes = 16 * 1024
 
 /**
@@ -86,12 +86,9 @@ select e.epoch, e.type, e.created_at,
             when jsonb_typeof(e.data) <> 'object' then '{}'
             else (e.data - 'data' - 'stack' - 'message')
                  || jsonb_build_object('message', left(e.data ->> 'message', 2000)) end as data
-  from (select * from ${s}.task_events
-         where task_id = $1 and type = any($2::text[])
-         order by epoch desc, seq desc
-         limit $3) e
- order by e.epoch, e.seq`,
-    [idOf(id), Parameters.text([...TaskEvent.closingTypes]), PgTypes.int4(maxClosings)]
+  from (${EventTable.closings(s)}) e
+ order by e.epoch`,
+    [idOf(id), Parameters.text([...TaskEvent.closingTypes]), PgTypes.int4(EventTable.maxClosings)]
   )
   return { row, closings }
 })

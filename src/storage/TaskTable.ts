@@ -109,6 +109,7 @@ export const make = (client: SqlClient.SqlClient, schema: string) => {
       readonly userId: string | undefined
       readonly before: bigint | undefined
       readonly limit: number
+      readonly values: boolean
     }) =>
       Effect.map(
         run<TaskRow>("list tasks", listText, [
@@ -116,7 +117,8 @@ export const make = (client: SqlClient.SqlClient, schema: string) => {
           ...[filter.status, filter.type, filter.queue, filter.tag, filter.userId].map((text) =>
             PgTypes.text(text ?? null)
           ),
-          PgTypes.int4(filter.limit)
+          PgTypes.int4(filter.limit),
+          PgTypes.bool(filter.values)
         ]),
         (rows) => rows.map(decodeTask)
       ),
@@ -217,19 +219,21 @@ select status, locked_by is not null as held, exists (select from requeued) as c
  where id = $1`
 
 // `infinity` is a time that JavaScript does not have
-const taskColumns = `id, type, queue, status, priority, payload, result, error,
+const taskColumns = (value: (column: string) => string) =>
+  `id, type, queue, status, priority, error,
+       ${["payload", "result", "metadata"].map(value).join(", ")},
        greatest(least(run_at, '9999-12-31 23:59:59.999Z'), '0001-01-01 00:00:00Z') as run_at,
        attempts, max_attempts, timeout_ms, epoch, locked_by, lease_expires_at, unique_key, tag, user_id,
-       metadata, created_at, started_at, finished_at`
+       created_at, started_at, finished_at`
 
 const find = (s: string) => `
-select ${taskColumns}
+select ${taskColumns((column) => column)}
   from ${s}.tasks
  where id = $1`
 
 // reads the primary key backwards
 const list = (s: string) => `
-select ${taskColumns}
+select ${taskColumns((column) => `case when $8 then ${column} end as ${column}`)}
   from ${s}.tasks
  where id < coalesce($1, 9223372036854775807)
    and ($2::text is null or status = $2)

@@ -120,7 +120,7 @@ with said as (
          case found when 'processing' then closing when 'completed' then 'done' when 'failed' then 'error'
                     when 'queued' then 'released' else found end,
          jsonb_build_object('startedAt', started_at, 'worker', $1::text)
-           || case found when 'processing' then data::jsonb
+           || case found when 'processing' then data::jsonb - 'unwoundMs'
                          when 'failed' then coalesce(error, '{"kind": "failure", "tag": "Unknown", "message": ""}')
                                               || '{"willRetry": false}'
                          when 'queued' then '{"reason": "lease_expired"}'

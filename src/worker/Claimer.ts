@@ -25,9 +25,18 @@ import { globs, Settings } from "./Settings.ts"
 import { type Demand, Supervisor } from "./Supervisor.ts"
 import { WakeUps } from "./WakeUps.ts"
 
-const patience = "5 seconds"
+// Less than a worker has to shut down: what a lost reply claimed can still be given back then.
+const patience = "3 seconds"
 // So long a claim may go on where the last one stopped, before it looks for other places and for what became visible late.
 const furtherMillis = 100
+
+/**
+ * What is not known of the last claims: of one that `failed`, or was `unanswered` in time, whether it took something.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Doubt = "none" | "failed" | "unanswered"
 
 /**
  * @category services
@@ -40,6 +49,8 @@ export class Claimer extends Context.Service<Claimer, {
   readonly stop: Effect.Effect<void>
   /** Waits for the claim under way, if any. */
   readonly settled: Effect.Effect<void>
+  /** Until somebody has looked at what this worker holds. */
+  readonly doubt: { value: Doubt }
 }>()("spindle/Claimer") {
   static readonly layer: Layer.Layer<
     Claimer,
@@ -59,6 +70,7 @@ export class Claimer extends Context.Service<Claimer, {
       const pulse = (yield* Pulses).make("claiming", pollMillis)
       const types = (yield* HandlerRegistry).types.filter(globs(taskTypes))
       const settled = Latch.makeUnsafe(true)
+      const doubt: { value: Doubt } = { value: "none" }
       let stopping = false
       let afterQueue = ""
       let reach: Reach = "one"
@@ -75,13 +87,21 @@ export class Claimer extends Context.Service<Claimer, {
             const sentAt = monotonicMillis(clock)
             return restore(Db.patiently(request, patience)).pipe(
               Effect.tap(Option.match({
-                onNone: () => Effect.logWarning("a claim was not answered in time"),
+                onNone: () => {
+                  doubt.value = "unanswered"
+                  return Effect.logWarning("a claim was not answered in time")
+                },
                 onSome: ({ tasks }) =>
                   Effect.sync(() => {
                     measures.claimSeconds.observe((monotonicMillis(clock) - sentAt) / 1000)
                     accept(tasks)
                   })
               })),
+              Effect.tapError(() =>
+                Effect.sync(() => {
+                  if (doubt.value === "none") doubt.value = "failed"
+                })
+              ),
               Effect.ensuring(settled.open)
             )
           })
@@ -168,7 +188,8 @@ export class Claimer extends Context.Service<Claimer, {
           stopping = true
           return settled.await
         }),
-        settled: settled.await
+        settled: settled.await,
+        doubt
       })
     })
   )

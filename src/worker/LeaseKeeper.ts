@@ -31,6 +31,8 @@ import { Supervisor } from "./Supervisor.ts"
 export class LeaseKeeper extends Context.Service<LeaseKeeper, {
   /** Renews, and watches that renewals succeed, for ever. */
   readonly run: ReadonlyArray<Effect.Effect<never>>
+  /** Renews once, and gives back what a claim took whose reply never came. */
+  readonly reconcile: Loop.Turn<StorageError>
 }>()("spindle/LeaseKeeper") {
   static readonly layer: Layer.Layer<
     LeaseKeeper,
@@ -53,12 +55,24 @@ export class LeaseKeeper extends Context.Service<LeaseKeeper, {
         if (supervisor.interrupt(row, "lost")) measures.leasesLost++
       }
 
+      const missed = Effect.sync(() => {
+        measures.heartbeatsMissed++
+      })
+
       const renew: Loop.Turn<StorageError> = Effect.gen(function*() {
+        const { doubt } = claimer
+        const doubted = doubt.value
+        const resolved = () => {
+          if (doubt.value === doubted) doubt.value = "none"
+        }
         const sentAt = now()
         const before = new Set([...supervisor.held()].map(({ key }) => key))
-        const answer = yield* Db.patiently(store.renew(workerId, leaseMillis), leaseMillis / 4)
+        const answer = yield* Effect.tapError(
+          Db.patiently(store.renew(workerId, leaseMillis), leaseMillis / 4),
+          () => missed
+        )
         if (Option.isNone(answer)) {
-          measures.heartbeatsMissed++
+          yield* missed
           yield* Effect.logWarning("a heartbeat was not answered in time")
           return Loop.unanswered
         }
@@ -68,7 +82,7 @@ export class LeaseKeeper extends Context.Service<LeaseKeeper, {
           if (before.has(attempt.key) && !mine.has(attempt.key)) lose(attempt)
         }
         const unknown = answer.value.filter((held) => !before.has(keyOf(held)))
-        if (unknown.length === 0) return
+        if (unknown.length === 0) return resolved()
         // They may be of a claim whose reply is on the way, or recorded by now. What is neither is nobody's. A claim that is
         // not answered does not hold up the heartbeat: the next one looks again.
         const settled = yield* Effect.timeoutOption(claimer.settled, leaseMillis / 8)
@@ -80,11 +94,8 @@ export class LeaseKeeper extends Context.Service<LeaseKeeper, {
           )
           supervisor.giveBack(row)
         }
-      }).pipe(Effect.tapError(() =>
-        Effect.sync(() => {
-          measures.heartbeatsMissed++
-        })
-      ))
+        resolved()
+      })
 
       const watch = Effect.suspend(() => {
         const tooLongAgo = now() - leaseMillis * 3 / 4
@@ -96,6 +107,7 @@ export class LeaseKeeper extends Context.Service<LeaseKeeper, {
       })
 
       return LeaseKeeper.of({
+        reconcile: renew,
         run: [
           Loop.every(pulses.make("renewing leases", leaseMillis / 4), renew),
           Loop.every(pulses.make("watching the lease", leaseMillis / 16), watch)

@@ -19,7 +19,7 @@ export class Measures extends Context.Service<Measures, {
   readonly claimSizes: Histogram.Histogram
   readonly writeSeconds: Histogram.Histogram
   readonly writeSizes: Histogram.Histogram
-  /** From the commit of a cancel to the interruption of its handler, as the database's clock has it. */
+  /** From the begin of a transaction that cancels to the look that finds it, as the database's clock has it. */
   readonly cancelSeconds: Histogram.Histogram
   eventsWritten: number
   writesFailed: number
@@ -45,8 +45,10 @@ export class Measures extends Context.Service<Measures, {
   )
 }
 
-const sampleMillis = 500
-const samples = 120
+// A stall is told too short by no more than this.
+const sampleMillis = 20
+const windowMillis = 500
+const windows = 120
 
 /**
  * How late timers are: so long the event loop was held by something that computes without a yield.
@@ -56,7 +58,8 @@ const samples = 120
  */
 export class Lag {
   private readonly clock: Clock.Clock
-  private readonly latest: Array<{ readonly at: number; readonly millis: number }> = []
+  /** The longest of each window, and when it ended. */
+  private readonly latest: Array<{ readonly since: number; at: number; millis: number }> = []
 
   constructor(clock: Clock.Clock) {
     this.clock = clock
@@ -69,12 +72,22 @@ export class Lag {
         const from = monotonicMillis(this.clock)
         return Effect.map(Effect.sleep(sampleMillis), () => {
           const at = monotonicMillis(this.clock)
-          this.latest.push({ at, millis: Math.max(0, at - from - sampleMillis) })
-          if (this.latest.length > samples) this.latest.shift()
+          this.record(at, Math.max(0, at - from - sampleMillis))
         })
       }),
       { disableYield: true }
     )
+  }
+
+  private record(at: number, millis: number) {
+    const window = this.latest.at(-1)
+    if (window === undefined || at - window.since >= windowMillis) {
+      this.latest.push({ since: at, at, millis })
+      if (this.latest.length > windows) this.latest.shift()
+    } else if (millis >= window.millis) {
+      window.at = at
+      window.millis = millis
+    }
   }
 
   /** The longest within about a minute, and how long ago it ended. */

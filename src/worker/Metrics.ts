@@ -81,7 +81,7 @@ export const register: Effect.Effect<
   })
   histogram(
     "spindle_cancel_reaction_seconds",
-    "From a cancel in the database to the interruption of the handler.",
+    "From the begin of a transaction that cancels a running task to the look that finds it and interrupts the handler.",
     measures.cancelSeconds
   )
   histogram("spindle_claim_duration_seconds", "How long claims took to be answered.", measures.claimSeconds)

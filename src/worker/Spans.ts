@@ -14,8 +14,11 @@ import { external, key, system } from "../internal/Tracing.ts"
 import type { ClaimedRow } from "../storage/Claim.ts"
 import type { Outcome } from "./Outcome.ts"
 
+// What OpenTelemetry's own libraries keep of a span's links.
+const maxLinks = 128
+
 /**
- * The span of an attempt. Of a task without the context of a producer it begins a trace.
+ * The span of an attempt. Of a task without the context of a producer it begins a trace; it is sampled if the producer is.
  *
  * @category constructors
  * @since 0.1.0
@@ -54,6 +57,14 @@ export const processing = (
 }
 
 /**
+ * A tracer is somebody else's code. What it throws is no reason to stop.
+ *
+ * @category logging
+ * @since 0.1.0
+ */
+export const threw = (error: unknown): Effect.Effect<void> => Effect.logWarning("the tracer threw an error", error)
+
+/**
  * Ends it as the attempt ended, with the error if it failed.
  *
  * @category combinators
@@ -79,8 +90,10 @@ export const end = (span: Tracer.Span, clock: Clock.Clock, outcome: Outcome): vo
 }
 
 /**
- * A span around a statement that writes for these attempts: a child of the only one, or linked to all of them. Tracing is
- * off for what else a worker says to its database.
+ * A span around a statement that writes for these attempts: a child of the only one, or linked to the first 128 of them.
+ * Tracing is off for what else a worker says to its database.
+ *
+ * The statement is repeated without a span should the tracer throw: it must be one that changes nothing then.
  *
  * @category combinators
  * @since 0.1.0
@@ -99,9 +112,10 @@ export const writing = <A, E, R>(
       kind: "internal",
       ...(others.length === 0
         ? { parent: only }
-        : { root: true, links: [...sampled].map((span) => ({ span, attributes: {} })) }),
+        : { root: true, links: [...sampled].slice(0, maxLinks).map((span) => ({ span, attributes: {} })) }),
       attributes: { ...system, "spindle.write.entries": count }
     }, { captureStackTrace: false }),
-    Effect.withTracerEnabled(true)
+    Effect.withTracerEnabled(true),
+    Effect.catchDefect((defect) => Effect.andThen(threw(defect), self))
   )
 }

@@ -153,7 +153,6 @@ export class Supervisor extends Context.Service<Supervisor, {
             running.delete(attempt)
             runningByQueue.set(queue, runningByQueue.get(queue)! - 1)
             quick.record(type, now - attempt.startedAt, now)
-            if (attempt.span !== undefined) Spans.end(attempt.span, clock, outcome)
             settle(attempt, outcome, entry.declaresEvents, now - attempt.startedAt)
             hasFreed = true
             startWaiting()
@@ -161,9 +160,17 @@ export class Supervisor extends Context.Service<Supervisor, {
           }
 
           const traced = <R>(tracer: Tracer.Tracer, attempt: Attempt, services: Context.Context<R>) => {
-            attempt.span = Spans.processing(tracer, clock, workerId, attempt.row)
+            const span = Result.try(() => Spans.processing(tracer, clock, workerId, attempt.row))
+            if (Result.isFailure(span)) {
+              Effect.runForkWith(services)(Spans.threw(span.failure))
+              return services
+            }
+            attempt.span = span.success
             return Context.add(Context.add(services, Tracer.Tracer, tracer), Tracer.ParentSpan, attempt.span)
           }
+
+          const endSpan = (span: Tracer.Span, outcome: Outcome) =>
+            Effect.catchDefect(Effect.sync(() => Spans.end(span, clock, outcome)), Spans.threw)
 
           const start = (attempt: Attempt) => {
             const { queue, timeoutMillis, type } = attempt.row
@@ -188,7 +195,9 @@ export class Supervisor extends Context.Service<Supervisor, {
             )
             attempt.fiber = Effect.runForkWith(attemptContext)(
               Effect.flatMap(TaskRunner.run(worker, attempt, entry, scope), (outcome) => {
-                const end = Effect.sync(() => ended(attempt, entry, outcome))
+                const settled = Effect.sync(() => ended(attempt, entry, outcome))
+                const { span } = attempt
+                const end = span === undefined ? settled : Effect.andThen(settled, endSpan(span, outcome))
                 return outcome._tag === "Failed" || outcome._tag === "Retry"
                   ? Effect.ensuring(report(outcome), end)
                   : end

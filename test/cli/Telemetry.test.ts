@@ -178,6 +178,12 @@ describe("traces", () => {
     Effect.gen(function*() {
       const { collector, flush, produce, queue, worker } = yield* traced()
       const traceId = "0af7651916cd43dd8448eb211c80319c"
+      const below = yield* queue.enqueue(Harness.Plain, {}).pipe(
+        (enqueue) => produce("p", enqueue),
+        Effect.withParentSpan(Tracer.externalSpan({ traceId, spanId: "b7ad6b7169203333", sampled: false }))
+      )
+      const { traceparent } = yield* metadataOf(below.id)
+      assert.match(traceparent, new RegExp(`^00-${traceId}-[0-9a-f]{16}-00$`))
       const [given, unsampled, broken] = yield* produce(
         "p",
         Effect.forEach(
@@ -192,6 +198,7 @@ describe("traces", () => {
         named(collector, "process plain").find(({ attributes }) => attributes["messaging.message.id"] === String(id))
       assert.deepInclude(attemptOf(given!.id), { traceId, parentSpanId: "b7ad6b7169203331" })
       assert.isUndefined(attemptOf(unsampled!.id))
+      assert.isUndefined(attemptOf(below.id))
       assert.isUndefined(attemptOf(broken!.id)!.parentSpanId)
       assert.deepStrictEqual(yield* metadataOf(broken!.id), { traceparent: "nonsense", other: 1 })
     }).pipe(Harness.onDatabase))
@@ -203,6 +210,10 @@ describe("without a tracer", () => {
       const queue = yield* makeQueue
       const spanned = yield* Effect.withSpan(queue.enqueue(Harness.Plain, {}), "local")
       assert.deepStrictEqual(yield* metadataOf(spanned.id), {})
+      const off = yield* Effect.withSpan(queue.enqueue(Harness.Plain, {}), "off", {
+        annotations: Context.make(Tracer.DisablePropagation, true)
+      })
+      assert.deepStrictEqual(yield* metadataOf(off.id), {})
       const span = Tracer.externalSpan({ traceId: "0af7651916cd43dd8448eb211c80319c", spanId: "b7ad6b7169203331" })
       const passed = yield* queue.enqueue(Harness.Plain, {}).pipe(Effect.withSpan("local"), Effect.withParentSpan(span))
       assert.deepStrictEqual(yield* metadataOf(passed.id), {
@@ -218,22 +229,58 @@ describe("the variables", () => {
       ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "nowhere", "a URL such as http://127.0.0.1:4318"],
       ["OTEL_EXPORTER_OTLP_HEADERS", "no pair", "pairs such as key=value,other=value, percent-encoded"],
       ["OTEL_RESOURCE_ATTRIBUTES", "a=%zz", "pairs such as key=value,other=value, percent-encoded"],
-      ["OTEL_EXPORTER_OTLP_PROTOCOL", "grpc", "\"http/protobuf\" or \"http/json\""],
+      ["OTEL_EXPORTER_OTLP_PROTOCOL", "http/xml", "\"http/protobuf\" or \"http/json\""],
       ["OTEL_EXPORTER_OTLP_COMPRESSION", "zip", "\"gzip\" or \"none\""],
       ["OTEL_SDK_DISABLED", "perhaps", "\"true\" or \"false\""],
-      ["OTEL_TRACES_EXPORTER", "jaeger", "\"otlp\" or \"none\""],
+      ["OTEL_TRACES_EXPORTER", "nowhere", "\"otlp\" or \"none\""],
       ["OTEL_BSP_SCHEDULE_DELAY", "5s", "a whole number of milliseconds, at least 1"]
     ] as const
   ) {
     it.effect(`refuse ${name}=${value}`, () =>
       Effect.gen(function*() {
-        const error = yield* Effect.flip(build({ [name]: value }))
+        const error = yield* Effect.flip(build({ OTEL_EXPORTER_OTLP_ENDPOINT: "http://127.0.0.1:9", [name]: value }))
         assert.strictEqual(
           "message" in error.cause ? error.cause.message : "",
           `${name} is ${JSON.stringify(value)}, but must be ${allowed}`
         )
       }))
   }
+
+  it.live("are not read where nothing is exported", () =>
+    Effect.gen(function*() {
+      const malformed = {
+        OTEL_EXPORTER_OTLP_HEADERS: "no pair",
+        OTEL_BSP_SCHEDULE_DELAY: "5s",
+        OTEL_TRACES_EXPORTER: "x"
+      }
+      const off = [malformed, { ...malformed, OTEL_EXPORTER_OTLP_ENDPOINT: "nowhere", OTEL_SDK_DISABLED: "true" }]
+      for (const env of off) assert.isTrue(Option.isNone((yield* build(env)).tracer))
+    }))
+
+  it.live("of other exporters and protocols stop nothing, and are told of once", () =>
+    Effect.gen(function*() {
+      const lines: Array<Harness.LogLine> = []
+      for (
+        const [env, tracer, told] of [
+          [{ OTEL_TRACES_EXPORTER: "console" }, false, "traces console"],
+          [{ OTEL_METRICS_EXPORTER: "prometheus" }, true, "metrics prometheus"],
+          [{ OTEL_EXPORTER_OTLP_PROTOCOL: "grpc" }, false, "traces grpc, metrics grpc"],
+          [
+            { OTEL_EXPORTER_OTLP_PROTOCOL: "grpc", OTEL_EXPORTER_OTLP_TRACES_PROTOCOL: "http/json" },
+            true,
+            "metrics grpc"
+          ]
+        ] as const
+      ) {
+        lines.length = 0
+        const built = yield* Effect.provide(
+          build({ OTEL_EXPORTER_OTLP_ENDPOINT: "http://127.0.0.1:9", ...env }),
+          Harness.keepLogs(lines)
+        )
+        assert.strictEqual(Option.isSome(built.tracer), tracer)
+        assert.deepStrictEqual(lines.map(({ annotations }) => annotations["notExported"]), [told])
+      }
+    }))
 
   it.live("switch it off", () =>
     Effect.gen(function*() {

@@ -7,6 +7,26 @@ import * as Provider from "../support/Provider.ts"
 
 const nowhere = "postgres://user:secret@127.0.0.1:1/none"
 
+describe("a Node.js that is too old", () => {
+  it.live("is told of in one line, before anything else is loaded", () =>
+    Effect.gen(function*() {
+      const { engines } = JSON.parse(Fs.readFileSync(Path.join(import.meta.dirname, "../../package.json"), "utf8"))
+      const needed = engines.node.replace(">=", "")
+      const as = (node: string) =>
+        `data:text/javascript,Object.defineProperty(process,%22versions%22,{value:{...process.versions,node:%22${node}%22}})`
+      for (const node of ["18.20.4", "22.18.1"]) {
+        const old = yield* Cli.spawn({ NODE_OPTIONS: `--import=${as(node)}` }, ["--version"])
+        assert.strictEqual(yield* old.ended, 78)
+        assert.deepStrictEqual(old.output(), {
+          stdout: "",
+          stderr: `spindle: needs Node.js ${needed} or newer, this is v${node}\n`
+        })
+      }
+      const enough = yield* Cli.spawn({ NODE_OPTIONS: `--import=${as(`${needed}.0`)}` }, ["--version"])
+      assert.strictEqual(yield* enough.ended, 0)
+    }), 30_000)
+})
+
 describe("a malformed variable stops with one line and 78", () => {
   it.effect.each(
     [

@@ -1,6 +1,6 @@
 import { PgClient } from "@effect/sql-pg"
 import { assert, describe, it } from "@effect/vitest"
-import { Cause, Deferred, Effect, Exit, Redacted, Schema } from "effect"
+import { Cause, Deferred, Effect, Exit, Option, Redacted, Schema } from "effect"
 import * as Db from "../../src/Db.ts"
 import * as Task from "../../src/Task.ts"
 import * as TaskEvent from "../../src/TaskEvent.ts"
@@ -107,23 +107,55 @@ describe("a claim whose reply never arrives", () => {
   for (const after of ["reset", "hang"] as const) {
     it.live(`is back soon, uncharged, and disturbs nobody (${after})`, () =>
       Effect.gen(function*() {
-        const { proxy, script, worker } = yield* proxied({ lease: "2 seconds", notifications: "off" })
+        // Nothing is claimed before the next poll: the claim that is lost is the one that brings the task.
+        const { proxy, script, worker } = yield* proxied({
+          lease: "2 seconds",
+          notifications: "off",
+          pollInterval: "2 seconds"
+        })
         const running = yield* Harness.insert("scripted")
         const bystander = yield* script.next(running)
-        // Every claim names the worker; the task is there when the next one is sent.
-        const id = yield* Harness.insert("scripted", { max_attempts: 1, run_at: new Date(Date.now() + 500) })
-        yield* Effect.sleep("500 millis")
         const lost = yield* proxy.dropNextReply(
           (request) => request.includes(worker.id) && request.includes("scripted"),
           after
         )
+        const id = yield* Harness.insert("scripted", { max_attempts: 1 })
         yield* Deferred.await(lost)
+        assert.deepInclude(yield* Harness.rowOf(id), { epoch: 1n })
+        assert.notInclude(script.started, id)
         const { execution, proceed } = yield* script.next(id)
         assert.strictEqual(execution.attempt, 1)
         yield* proceed(Effect.succeed("in the end"))
         assert.deepInclude(yield* Harness.awaitOver(id), { status: "completed", attempts: 1 })
         yield* bystander.proceed(Effect.succeed("all along"))
         assert.deepInclude(yield* Harness.awaitOver(running), { status: "completed", attempts: 1, epoch: 1n })
+      }).pipe(Harness.onDatabase), 30_000)
+  }
+})
+
+describe("a shutdown after a claim whose reply never arrived", () => {
+  for (const after of ["reset", "hang"] as const) {
+    it.live(`gives back what it took (${after})`, () =>
+      Effect.gen(function*() {
+        // No heartbeat comes in time to find it.
+        const { proxy, script, worker } = yield* proxied({
+          lease: "60 seconds",
+          notifications: "off",
+          pollInterval: "2 seconds"
+        })
+        const first = yield* Harness.insert("plain")
+        yield* Harness.awaitOver(first)
+        const lost = yield* proxy.dropNextReply(
+          (request) => request.includes(worker.id) && request.includes("scripted"),
+          after
+        )
+        const id = yield* Harness.insert("scripted", { max_attempts: 1 })
+        yield* Deferred.await(lost)
+        // The service has 5 seconds for it; the driver alone would take as long to give up the statement.
+        assert.isTrue(Option.isSome(yield* Db.patiently(worker.stop, "5 seconds")))
+        assert.notInclude(script.started, id)
+        assert.deepInclude(yield* Harness.rowOf(id), { status: "queued", attempts: 0, locked_by: null })
+        yield* Harness.assertContract
       }).pipe(Harness.onDatabase), 30_000)
   }
 })

@@ -222,6 +222,77 @@ describe("a follower", () => {
       assert.deepStrictEqual(yield* Queue.takeN(seen, 2), [2, 2])
     }).pipe(Harness.onDatabase))
 
+  it.live("of events larger than a read has room for gets all of them, with others beside it", () =>
+    Effect.gen(function*() {
+      const sql = yield* PgClient.PgClient
+      const queue = yield* TaskQueue.TaskQueue
+      const ids = yield* tasks(12)
+      const seen = new Map<bigint, Array<number>>(ids.map((id) => [id, []]))
+      const following = yield* follow(queue, ids, (id, seq) => seen.get(id)!.push(seq))
+      yield* connected
+      for (const seq of [1, 2]) {
+        yield* sql`
+          insert into spindle.task_events (task_id, epoch, seq, type, data)
+          select id, 1, ${seq}, 'text_delta', jsonb_build_object('text', repeat('x', 3000000)) from unnest(${ids}::bigint[]) id`
+      }
+      yield* sql`select pg_notify('spindle_task_events', ${ids.join()})`
+      yield* finish(ids)
+      yield* Effect.forEach(following, Fiber.join)
+      for (const id of ids) assert.deepStrictEqual(seen.get(id), [1, 2, 3])
+    }).pipe(Effect.scoped, Effect.provide(withQueue)))
+
+  it.effect("that is busy with an event is read for after a notice that names nobody", () =>
+    Effect.gen(function*() {
+      const sql = yield* PgClient.PgClient
+      const { counter, queue } = yield* counted()
+      const ids = yield* tasks(1)
+      const proceed = Latch.makeUnsafe()
+      const seen = yield* Queue.unbounded<number>()
+      yield* queue.events(ids[0]!).pipe(
+        Stream.runForEach(({ position }) => Effect.andThen(Queue.offer(seen, position.seq), proceed.await)),
+        Effect.forkScoped
+      )
+      yield* settled(counter)
+      yield* emit(ids, 1)
+      assert.strictEqual(yield* Queue.take(seen), 1)
+      yield* settled(counter)
+      yield* emit(ids, 2, false)
+      yield* sql`select pg_notify('spindle_task_events', '*')`
+      yield* settled(counter)
+      yield* proceed.open
+      assert.strictEqual(yield* Queue.take(seen), 2)
+    }).pipe(Harness.onDatabase))
+
+  it.effect("is looked for every second again when notices no longer arrive", () =>
+    Effect.gen(function*() {
+      const sql = yield* PgClient.PgClient
+      const counter = yield* StatementCounter.make((yield* TestDatabase).url)
+      const { hostname, port } = new URL(Redacted.value(counter.url))
+      const proxy = yield* FaultProxy.make({ host: hostname, port: Number(port) })
+      const context = yield* Layer.build(
+        Layer.fresh(TaskQueue.layer).pipe(Layer.provide(PgClient.layer({ url: proxy.url(counter.url) })))
+      )
+      const queue = yield* Effect.provideContext(TaskQueue.TaskQueue, context)
+      const ids = yield* tasks(1)
+      const seen = yield* Queue.unbounded<number>()
+      yield* follow(queue, ids, (_, seq) => Queue.offerUnsafe(seen, seq))
+      yield* settled(counter)
+      yield* emit(ids, 1)
+      assert.strictEqual(yield* Queue.take(seen), 1)
+      // the look that was under way; from now on there is one every five seconds
+      yield* TestClock.adjust("1 second")
+      yield* settled(counter)
+      yield* proxy.refuse(true)
+      const connections = counter.connections()
+      yield* sql`select pg_terminate_backend(pid) from pg_stat_activity
+        where datname = current_database() and application_name = 'spindle listener'`
+      yield* until(() => counter.connections() < connections)
+      yield* settled(counter)
+      yield* emit(ids, 2, false)
+      yield* TestClock.adjust("1 second")
+      assert.strictEqual(yield* Queue.take(seen), 2)
+    }).pipe(Harness.onDatabase))
+
   it.effect("refuses a position that no event can have", () =>
     Effect.gen(function*() {
       const queue = yield* TaskQueue.TaskQueue

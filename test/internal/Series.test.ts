@@ -94,6 +94,18 @@ describe("the last minute", () => {
     assert.notProperty(kept, "q1999")
   })
 
+  it("drops the one that has been idle longest, whoever reads in between", () => {
+    const minute = new LastMinute()
+    for (let i = 0; i < 1000; i++) minute.ended(0, `q${i}`, "completed")
+    minute.ended(10_000, "q0", "completed")
+    minute.read(11_000)
+    minute.ended(12_000, "new", "completed")
+    const kept = of(minute, 12_000)
+    assert.property(kept, "q0")
+    assert.notProperty(kept, "q1")
+    assert.property(kept, "new")
+  })
+
   it("survives a clock that is set back", () => {
     const minute = new LastMinute()
     minute.ended(1_000_000, "a", "completed")

@@ -18,10 +18,14 @@ class Resize extends Task.make("image:resize", {
   unique: ({ url }) => ({ key: url })
 }) {}
 
+class Many extends Task.make("many", { payload: { words: Schema.Array(Schema.String) } }) {}
+
 const registry = Effect.gen(function*() {
-  const group = TaskGroup.make(Resize)
+  const group = TaskGroup.make(Resize, Many)
   const context = yield* Layer.build(
-    HandlerRegistry.layer(group).pipe(Layer.provide(group.toLayer({ "image:resize": () => Effect.void })))
+    HandlerRegistry.layer(group).pipe(
+      Layer.provide(group.toLayer({ "image:resize": () => Effect.void, many: () => Effect.void }))
+    )
   )
   return Context.get(context, HandlerRegistry.HandlerRegistry)
 })
@@ -251,6 +255,18 @@ describe("enqueue", () => {
       )
       assert.include(refused.detail, "url")
       assert.include(refused.detail, "width")
+      const large = yield* HttpServer.problem(
+        yield* server.post("/api/tasks", { type: "image:resize", payload: { url: 1, width: "1".repeat(64 * 1024) } }),
+        422
+      )
+      assert.include(large.detail, "url")
+      assert.notInclude(large.detail, "width")
+      const many = yield* HttpServer.problem(
+        yield* server.post("/api/tasks", { type: "many", payload: { words: Array.from({ length: 20_000 }, () => 1) } }),
+        422
+      )
+      assert.include(many.detail!, "[\"words\"][1]")
+      assert.isBelow(many.detail!.length, 20_000)
       const task = { type: "image:resize", payload: { url: "u", width: 3 } }
       const stored = yield* server.post("/api/tasks", task)
       assert.strictEqual(stored.status, 201)

@@ -67,6 +67,17 @@ describe("migrations", () => {
       for (const statement of Ddl.initial("spindle")) yield* sql.unsafe(statement)
       yield* sql.unsafe(Ddl.record("spindle", 1, names[0]!))
       assert.isFalse((yield* Contract.check(sql, "spindle")).indexes.ended)
+      const indexes = yield* sql<{ readonly name: string }>`
+        select indexname as name from pg_indexes where schemaname = 'spindle' order by 1`
+      // as it was released, whatever is added later
+      assert.deepStrictEqual(indexes.map(({ name }) => name), [
+        "migrations_pkey",
+        "task_events_pkey",
+        "tasks_claim_idx",
+        "tasks_locked_idx",
+        "tasks_pkey",
+        "tasks_unique_key_idx"
+      ])
       assert.deepStrictEqual(yield* Migrations.run, names.slice(1))
       const updated = yield* catalog("spindle")
       yield* sql`drop schema spindle cascade`

@@ -58,6 +58,21 @@ layer(Harness.database, { excludeTestServices: true })("a read for many follower
       assert.deepStrictEqual([page!.events.length, page!.more], [1, true])
     }))
 
+  it.effect("brings no more of all together than a read has room for, and says who was put off", () =>
+    Effect.gen(function*() {
+      const { table } = yield* make
+      const large = yield* Effect.forEach(Array.range(1, 8), () => insert(2, "x".repeat(1_500_000)))
+      const none = yield* insert(0, "")
+      const pages = yield* table.pages([...large, none].map((id) => ({ id, position: at(0, 0) })))
+      assert.deepStrictEqual(pages.map((page) => [page!.events.length, page!.more, page!.status]), [
+        ...Array.makeBy(3, () => [1, true, "processing"]),
+        ...Array.makeBy(5, () => [0, true, "processing"]),
+        [0, false, "processing"]
+      ])
+      const bytes = JSON.stringify(pages.map((page) => page!.events.map(({ data }) => data))).length
+      assert.isBelow(bytes, StoryTable.readBytes + 1_500_100)
+    }))
+
   it.effect("finds those who have missed something", () =>
     Effect.gen(function*() {
       const sql = yield* PgClient.PgClient
@@ -112,7 +127,7 @@ layer(Harness.database, { excludeTestServices: true })("the cost of a read", (it
         })
         const measure = Effect.gen(function*() {
           const plans = [
-            yield* explain(StoryTable.pages("\"spindle\""), "pages", ", 200, 65536"),
+            yield* explain(StoryTable.pages("\"spindle\""), "pages", ", 200, 65536, 4194304"),
             yield* explain(StoryTable.moved("\"spindle\""), "moved", "")
           ]
           for (const scan of plans.flatMap(scans)) assert.match(scan, /^Index (Only )?Scan (tasks|task_events)$/)

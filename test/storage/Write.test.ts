@@ -75,6 +75,18 @@ layer(Harness.database, { excludeTestServices: true })("write", (it) => {
       yield* Harness.assertContract
     }))
 
+  it.effect("tells how long a handler took to unwind only where the task stays cancelled", () =>
+    Effect.gen(function*() {
+      const store = yield* emptyStore
+      const [undone, cancelled] = [yield* held(), yield* held()]
+      yield* Harness.cancel(cancelled)
+      const closingData = "{\"unwoundMs\":5}"
+      yield* store.write("worker", [], [outcome(undone, { closingData }), outcome(cancelled, { closingData })])
+      const dataOf = (id: bigint) => Effect.map(Harness.eventsOf(id), ([event]) => event!.data)
+      assert.notProperty(yield* dataOf(undone), "unwoundMs")
+      assert.propertyVal(yield* dataOf(cancelled), "unwoundMs", 5)
+    }))
+
   it.effect("leaves out a done that nobody waits for", () =>
     Effect.gen(function*() {
       const store = yield* emptyStore
