@@ -584,6 +584,7 @@ describe("OpenAiModel", () => {
       ["hunter2hunter2", "your key hunter2hunter2 is wrong", "your key [key] is wrong"],
       ["hunter2hunter2", "your key hunt****er2 is wrong", "your key [key] is wrong"],
       ["hunter2hunter2", "sk-proj-another_key.Sorry. sk-a...b", "[key]. [key]"],
+      ["hunter2hunter2", "a***b,c-d***e", "[key],[key]"],
       ["x", "the x-axis", "the x-axis"]
     ])("with the key %j, masks what looks like one in %j", ([apiKey, message, told]) =>
       Effect.gen(function*() {
@@ -593,6 +594,12 @@ describe("OpenAiModel", () => {
           Effect.flip
         )
         assert.strictEqual(reason.message, `Invalid request. ${told}`)
+      }))
+
+    it.effect("is short, and made without delay, where the provider says a lot", () =>
+      Effect.gen(function*() {
+        const failed = yield* failure((exchange) => exchange.reply(400, error("a".repeat(2 ** 20))))
+        assert.strictEqual(failed.message, `Invalid request. ${"a".repeat(499)}…`)
       }))
 
     it.effect("is not printed by the package", () =>
