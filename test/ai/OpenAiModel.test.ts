@@ -171,6 +171,23 @@ describe("OpenAiModel", () => {
         assert.notProperty(server.exchanges[0]?.headers, "authorization")
       }))
 
+    it.effect.each([key, undefined])(
+      "sends nothing else that is in the environment, with the key %s",
+      (apiKey) =>
+        Effect.gen(function*() {
+          vi.stubEnv("OPENAI_ORG_ID", "org-of-another")
+          vi.stubEnv("OPENAI_PROJECT_ID", "proj-of-another")
+          vi.stubEnv("OPENAI_CUSTOM_HEADERS", "x-secret: of-another\nAuthorization: Bearer of-another")
+          const server = yield* ModelServer.make(ModelServer.says("hi"))
+          yield* LanguageModel.generateText({ prompt: "hi" }).pipe(
+            Effect.provide(layer(server, { apiKey: apiKey === undefined ? undefined : Redacted.make(apiKey) }))
+          )
+          const headers = server.exchanges[0]?.headers ?? {}
+          assert.notInclude(JSON.stringify(headers), "of-another")
+          assert.strictEqual(headers.authorization, apiKey === undefined ? undefined : `Bearer ${apiKey}`)
+        }).pipe(Effect.ensuring(Effect.sync(() => vi.unstubAllEnvs())))
+    )
+
     it.effect("sends images", () =>
       Effect.gen(function*() {
         const server = yield* ModelServer.make(ModelServer.says("a cat"))
