@@ -66,12 +66,21 @@ export const guard = <R>(
   options: Options
 ): Effect.Effect<Response, never, R | HttpServerRequest.HttpServerRequest | Scope.Scope> =>
   Effect.flatMap(HttpServerRequest.HttpServerRequest, (request) => {
+    let admitted = false
     // Also of answers that nobody here makes, as when the server stops in the middle.
-    const secured = HttpEffect.appendPreResponseHandler((_, response) =>
-      Effect.succeed(Problem.secure(Problem.fromResponse(response)))
-    )
+    const secured = HttpEffect.appendPreResponseHandler((_, response) => {
+      const safe = Problem.secure(Problem.fromResponse(response))
+      // A stranger keeps no connection.
+      return Effect.succeed(admitted ? safe : HttpServerResponse.setHeader(safe, "connection", "close"))
+    })
     return Effect.andThen(secured, admit(request, options)).pipe(
-      Effect.andThen(Effect.provideService(app, Streams.Closing, options.closing)),
+      Effect.flatMap((known) => {
+        admitted = known
+        return app.pipe(
+          Effect.provideService(Streams.Closing, options.closing),
+          Effect.provideService(Session.Admitted, known)
+        )
+      }),
       Effect.catchCause((cause) => failed(request, cause, options)),
       Effect.provideService(HttpServerRequest.MaxBodySize, maxBodySize)
     )
@@ -92,7 +101,7 @@ const admit = Effect.fnUntraced(function*(request: Request, options: Options) {
   }
   if (isCrossOrigin(request)) return yield* refuse(403, "Only this server's own pages may do that")
   const open = openPaths.has(`${request.method} ${path}`) || (isRead(request) && (yield* options.isPublic(path)))
-  if (!open) yield* authorize(request, path, options)
+  const known = yield* authorize(request, path, open, options)
   if (request.method === "OPTIONS") {
     return yield* Effect.fail(
       HttpServerResponse.empty({ headers: { allow: [...options.methodsOf(path), "OPTIONS"].join(", ") } })
@@ -100,6 +109,7 @@ const admit = Effect.fnUntraced(function*(request: Request, options: Options) {
   }
   if (path === "/readyz" && options.closing.isOpen()) return yield* refuse(503, "This server is stopping")
   if (request.method === "POST") yield* admitChange(request, path, options)
+  return known
 })
 
 const admitChange = Effect.fnUntraced(function*(request: Request, path: string, { session }: Options) {
@@ -117,11 +127,15 @@ const admitChange = Effect.fnUntraced(function*(request: Request, path: string, 
   yield* request.text
 })
 
-const authorize = Effect.fnUntraced(function*(request: Request, path: string, { loginPage, session }: Options) {
+const authorize = Effect.fnUntraced(function*(
+  request: Request,
+  path: string,
+  open: boolean,
+  { loginPage, session }: Options
+) {
   const verdict = yield* session.check(request)
+  if (open || verdict._tag === "admitted") return verdict._tag === "admitted"
   switch (verdict._tag) {
-    case "admitted":
-      return
     case "limited":
       return yield* Effect.fail(Problem.limited(verdict.retryAfterSeconds))
     case "refused": {

@@ -430,6 +430,23 @@ describe("a token", () => {
       assert.deepStrictEqual([wrong.status, wrong.headers["set-cookie"]], [401, undefined])
     }))
 
+  it.live("lets a connection go on; strangers keep none", () =>
+    Effect.gen(function*() {
+      const { send } = yield* serve({ token })
+      const connection = (path: string, headers: Http.OutgoingHttpHeaders = {}) =>
+        Effect.map(
+          send({ path, headers: { connection: "keep-alive", ...headers } }),
+          ({ headers }) => headers.connection
+        )
+      for (const path of ["/livez", "/readyz", "/thing", "/nothing", "/login.css"]) {
+        assert.strictEqual(yield* connection(path), "close", path)
+        assert.strictEqual(yield* connection(path, { authorization }), "keep-alive", path)
+      }
+      const open = yield* serve()
+      const { headers } = yield* open.send({ path: "/livez", headers: { connection: "keep-alive" } })
+      assert.strictEqual(headers.connection, "keep-alive")
+    }))
+
   it.live("is not needed where none is set", () =>
     Effect.gen(function*() {
       const { send } = yield* serve()
