@@ -31,7 +31,20 @@ const secretKeys = [
   "credentials",
   "privateKey",
   "private_key_pem",
-  "jwt"
+  "jwt",
+  "accessToken2",
+  "token1",
+  "TOKEN_1",
+  "jwt2",
+  "myjwt",
+  "pwd1",
+  "mysqlpwd",
+  "jwts",
+  "token_of_ada",
+  "apiKey2",
+  "pass",
+  "pw",
+  "creds"
 ]
 const openKeys = [
   "tokenizer",
