@@ -246,7 +246,12 @@ export class Tasks extends HttpApiGroup.make("tasks").add(
     success: HttpApiSchema.StreamSse({ events: TaskStreamEvent }),
     error: [NotFound, Unavailable]
   })
-).prefix("/api/tasks").annotateMerge(OpenApi.annotations({ title: "Tasks" })) {}
+).prefix("/api/tasks")
+  // A filter that is misspelled would match everything.
+  .annotate(HttpApi.QueryParseOptions, { onExcessProperty: "error" })
+  .annotate(HttpApi.PayloadParseOptions, { onExcessProperty: "error" })
+  .annotateMerge(OpenApi.annotations({ title: "Tasks" }))
+{}
 
 /**
  * For orchestrators and monitoring. The first two need no token.

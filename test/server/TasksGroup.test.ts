@@ -26,6 +26,29 @@ const registry = Effect.gen(function*() {
   return Context.get(context, HandlerRegistry.HandlerRegistry)
 })
 
+describe("a request", () => {
+  it.live("has no key that does not exist, which is named", () =>
+    Effect.gen(function*() {
+      const server = yield* HttpServer.serve()
+      const id = yield* Harness.insert("plain")
+      const requests = [
+        server.get("/api/tasks?stauts=failed"),
+        server.post("/api/tasks/bulk", { action: "cancel", filter: { type: "plain", stauts: "failed" } }),
+        server.post("/api/tasks/bulk", { action: "cancel", filter: { type: "plain" }, stauts: "failed" }),
+        server.post("/api/tasks", { type: "plain", stauts: "failed" }),
+        server.post(`/api/tasks/${id}/retry`, { stauts: true })
+      ]
+      for (const request of requests) {
+        const { errors } = yield* HttpServer.problem(yield* request, 400)
+        assert.include(JSON.stringify(errors), "stauts")
+      }
+      const { tasks } = yield* server.tasks.list({ query: {} })
+      assert.deepStrictEqual(tasks.map(({ status }) => status), ["queued"])
+      // what is the task's own may have any
+      yield* server.tasks.enqueue({ payload: { type: "plain", payload: { a: { b: 1 } }, metadata: { c: { d: 1 } } } })
+    }).pipe(Harness.onDatabase))
+})
+
 describe("the list", () => {
   it.live("narrows by every field, and finds pieces of text without wildcards", () =>
     Effect.gen(function*() {
