@@ -172,5 +172,11 @@ const millis = (input: Duration.Input) =>
 const check = (name: string, given: unknown, holds: boolean, allowed: string): Effect.Effect<void, Reason> =>
   holds ? Effect.void : Effect.fail({
     _tag: "InvalidOptions",
-    issue: `${name} is ${typeof given === "string" ? JSON.stringify(given) : String(given)}, expected ${allowed}`
+    issue: `${name} is ${
+      typeof given === "string"
+        ? JSON.stringify(given)
+        : DateTime.isDateTime(given)
+        ? DateTime.formatIso(given)
+        : String(given)
+    }, expected ${allowed}`
   })
