@@ -6,11 +6,12 @@
  * `credential`, `authorization` and `cookie` anywhere, and so does `key` after `api`, `access`, `private`, `secret`,
  * `signing`, `encryption`, `auth`, `account` or `master`. Below such a key every text is masked, also those in lists and
  * objects: of `tokens: ["a", "b"]` the number of tokens is left. Numbers, booleans and null are left as they are, so that
- * `maxOutputTokens: 500` stays readable. Text that merely contains a secret is not recognized.
+ * `maxOutputTokens: 500` stays readable. What is nested deeper than 200 is shown as `…`. Text that merely contains a secret is not recognized.
  *
  * @since 0.1.0
  */
 import type * as Schema from "effect/Schema"
+import { maxDepth } from "../internal/NewTask.ts"
 
 /**
  * What stands for a masked text.
@@ -26,7 +27,7 @@ export const mask = "••••••"
  * @category combinators
  * @since 0.1.0
  */
-export const masked = (value: Schema.Json): Schema.Json => walk(value, false)
+export const masked = (value: Schema.Json): Schema.Json => walk(value, false, 0)
 
 /**
  * Whether what stands under a key is masked.
@@ -46,9 +47,13 @@ const secretWord = /^(?:pass|pw|creds|(?:token|pwd|jwt|bearer)s?)$/
 const secretPhrase =
   /(?:passw(?:or)?d|passphrase|secret|credential|authorization|cookie|(?:api|access|private|secret|signing|encryption|auth|account|master)keys?|(?:token|pwd|jwt|bearer)s?$)/
 
-const walk = (value: Schema.Json, secret: boolean): Schema.Json => {
+// A row that was written by plain SQL can be deeper than any stack.
+const walk = (value: Schema.Json, secret: boolean, depth: number): Schema.Json => {
   if (typeof value === "string") return secret ? mask : value
   if (typeof value !== "object" || value === null) return value
-  if (Array.isArray(value)) return value.map((item) => walk(item, secret))
-  return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, walk(item, secret || isSecret(key))]))
+  if (depth >= maxDepth) return "…"
+  if (Array.isArray(value)) return value.map((item) => walk(item, secret, depth + 1))
+  return Object.fromEntries(
+    Object.entries(value).map(([key, item]) => [key, walk(item, secret || isSecret(key), depth + 1)])
+  )
 }

@@ -100,6 +100,12 @@ describe("masking", () => {
     for (const key of openKeys) assert.isFalse(Masking.isSecret(key), key)
   })
 
+  it("ends 200 deep", () => {
+    const nested = (depth: number): Schema.Json => JSON.parse(`${"[".repeat(depth)}1${"]".repeat(depth)}`)
+    assert.deepStrictEqual(Masking.masked(nested(200)), nested(200))
+    assert.strictEqual(JSON.stringify(Masking.masked(nested(100_000))), `${"[".repeat(200)}"…"${"]".repeat(200)}`)
+  })
+
   it("leaves numbers and booleans", () => {
     const usage = { maxOutputTokens: 500, totalTokens: 7, token: true, secret: null }
     assert.deepStrictEqual(Masking.masked(usage), usage)

@@ -49,6 +49,28 @@ describe("a request", () => {
     }).pipe(Harness.onDatabase))
 })
 
+describe("a task that is nested deep", () => {
+  const nested = (depth: number) => `${"[".repeat(depth)}${"]".repeat(depth)}`
+
+  it.live("is shown as far as it goes", () =>
+    Effect.gen(function*() {
+      const server = yield* HttpServer.serve()
+      const id = yield* Harness.insert("plain", { payload: `{"a":${nested(5000)}}` })
+      const { payload } = yield* server.tasks.get({ params: { id: idOf(id) } })
+      assert.include(JSON.stringify(payload), "[\"…\"]")
+    }).pipe(Harness.onDatabase))
+
+  it.live("is not stored", () =>
+    Effect.gen(function*() {
+      const server = yield* HttpServer.serve()
+      const enqueue = (depth: number) =>
+        server.post("/api/tasks", { type: "plain", payload: JSON.parse(nested(depth)) })
+      assert.strictEqual((yield* enqueue(200)).status, 201)
+      const { detail } = yield* HttpServer.problem(yield* enqueue(201), 422)
+      assert.include(detail, "it is nested deeper than 200")
+    }).pipe(Harness.onDatabase))
+})
+
 describe("the list", () => {
   it.live("narrows by every field, and finds pieces of text without wildcards", () =>
     Effect.gen(function*() {
