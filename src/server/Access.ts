@@ -6,7 +6,7 @@
  * | the name it was called by | a page that got its own name to resolve to this machine (DNS rebinding) |
  * | method, content type, origin | a page of another origin that sends requests in its visitor's name (CSRF) |
  * | token or session | whoever has none |
- * | size | what does not fit into 1 MiB |
+ * | size | what does not fit into 1 MiB, is nested too deep, or has integers that JavaScript would round |
  *
  * @since 0.1.0
  */
@@ -22,6 +22,7 @@ import type * as Latch from "effect/Latch"
 import * as Option from "effect/Option"
 import * as Predicate from "effect/Predicate"
 import type * as Scope from "effect/Scope"
+import * as Body from "./Body.ts"
 import * as Problem from "./Problem.ts"
 import * as Session from "./Session.ts"
 import * as Streams from "./Streams.ts"
@@ -124,7 +125,8 @@ const admitChange = Effect.fnUntraced(function*(request: Request, path: string, 
   }
   if (BigInt(request.headers["content-length"] ?? 0) > ByteSize.toBigInt(maxBodySize)) return yield* tooLarge
   // The request keeps what it has read, for the handler.
-  yield* request.text
+  const issue = Body.issue(yield* request.text)
+  if (issue !== undefined) return yield* refuse(422, issue)
 })
 
 const authorize = Effect.fnUntraced(function*(

@@ -273,6 +273,19 @@ describe("a body", () => {
     }))
 })
 
+describe("the JSON of a body", () => {
+  it.live("has nothing that would be stored as something else", () =>
+    Effect.gen(function*() {
+      const { send } = yield* serve()
+      const rounded = yield* send(post({}, "{\"payload\":9007199254740993}"))
+      assert.strictEqual(rounded.status, 422)
+      assert.include(Raw.detail(rounded), "9007199254740993")
+      const deep = yield* send(post({}, "[".repeat(2 ** 19) + "]".repeat(2 ** 19)))
+      assert.strictEqual(deep.status, 422)
+      assert.include(Raw.detail(deep), "deeper than 200")
+    }))
+})
+
 describe("what is no request", () => {
   it.live("is answered, with the same headers", () =>
     Effect.gen(function*() {
