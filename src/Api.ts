@@ -218,7 +218,8 @@ export class Tasks extends HttpApiGroup.make("tasks").add(
   }),
   HttpApiEndpoint.post("retry", "/:id/retry", {
     params: id,
-    payload: Schema.Struct({ resetAttempts: Schema.optionalKey(Schema.Boolean) }),
+    /** None is as good as an empty one. */
+    payload: [Schema.Struct({ resetAttempts: Schema.optionalKey(Schema.Boolean) }), Schema.Undefined],
     success: Schema.Struct({ outcome: Schema.Literal("queued") }),
     error: [NotFound, Conflict, Unavailable]
   }),

@@ -379,6 +379,10 @@ describe("one task is steered", () => {
         yield* post(id, "retry", { resetAttempts: true })
         assert.strictEqual((yield* Harness.rowOf(id)).attempts, 0)
       }
+      const bare = yield* Harness.insert("plain", { status: "failed" })
+      const headers = { "content-type": "application/json" }
+      assert.strictEqual((yield* server.http.post(`/api/tasks/${bare}/retry`, { headers })).status, 200)
+      assert.strictEqual((yield* Harness.rowOf(bare)).status, "queued")
       const done = yield* Harness.insert("plain", { status: "failed", unique_key: "k" })
       yield* Harness.insert("plain", { unique_key: "k" })
       assert.strictEqual(yield* outcome(done, "retry", 409), "duplicate")
