@@ -34,6 +34,7 @@ import * as HttpApiGroup from "effect/http-api/HttpApiGroup"
 import * as HttpApiMiddleware from "effect/http-api/HttpApiMiddleware"
 import * as HttpApiSchema from "effect/http-api/HttpApiSchema"
 import * as OpenApi from "effect/http-api/OpenApi"
+import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import * as Views from "./server/Views.ts"
 import * as TaskEvent from "./TaskEvent.ts"
@@ -104,6 +105,42 @@ export class Forbidden extends HttpApiError.Problem<Forbidden>()("Forbidden", {
 }) {}
 
 /**
+ * Too many wrong tokens came from this address; `retry-after` says how many seconds to wait.
+ *
+ * @category problems
+ * @since 0.1.0
+ */
+export class TooManyRequests extends HttpApiError.Problem<TooManyRequests>()("TooManyRequests", {
+  type: blank,
+  status: 429,
+  title: "Too Many Requests"
+}) {}
+
+/**
+ * The body has more than 1 MiB.
+ *
+ * @category problems
+ * @since 0.1.0
+ */
+export class ContentTooLarge extends HttpApiError.Problem<ContentTooLarge>()("ContentTooLarge", {
+  type: blank,
+  status: 413,
+  title: "Content Too Large"
+}) {}
+
+/**
+ * A change came without `content-type: application/json`.
+ *
+ * @category problems
+ * @since 0.1.0
+ */
+export class UnsupportedMediaType extends HttpApiError.Problem<UnsupportedMediaType>()("UnsupportedMediaType", {
+  type: blank,
+  status: 415,
+  title: "Unsupported Media Type"
+}) {}
+
+/**
  * The database is away, or the question took longer than the server allows. The same call can succeed later, or with a
  * narrower filter.
  *
@@ -115,6 +152,19 @@ export class Unavailable extends HttpApiError.Problem<Unavailable>()("Unavailabl
   status: 503,
   title: "Service Unavailable"
 }) {}
+
+/**
+ * What any request can be answered with before it gets to its handler.
+ *
+ * @category middleware
+ * @since 0.1.0
+ */
+export class Refusals extends HttpApiMiddleware.Service<Refusals>()("spindle/Api/Refusals", {
+  error: [Unauthorized, Forbidden, TooManyRequests, ContentTooLarge, UnsupportedMediaType, Unprocessable, Unavailable]
+}) {
+  /** Does nothing: they are answered before the router. */
+  static readonly layer = Layer.succeed(Refusals, (handler) => handler)
+}
 
 const id = { id: Views.TaskId }
 
@@ -244,7 +294,8 @@ export class Tasks extends HttpApiGroup.make("tasks").add(
     params: id,
     query: { after: Schema.optionalKey(TaskEvent.PositionFromString) },
     headers: { "last-event-id": Schema.optionalKey(TaskEvent.PositionFromString) },
-    success: HttpApiSchema.StreamSse({ events: TaskStreamEvent }),
+    // The task has ended, and there is nothing after the position.
+    success: [HttpApiSchema.StreamSse({ events: TaskStreamEvent }), HttpApiSchema.NoContent],
     error: [NotFound, Unavailable]
   })
 ).prefix("/api/tasks")
@@ -284,6 +335,7 @@ export class Api extends HttpApi.make("spindle")
   .add(Tasks)
   .add(Probes)
   .middleware(HttpApiMiddleware.ProblemDetails)
+  .middleware(Refusals)
   .annotateMerge(OpenApi.annotations({
     title: "Spindle",
     version: "1",

@@ -4,7 +4,7 @@ import { HttpRouter, HttpServerRequest, HttpServerResponse } from "effect/http"
 import { HttpApi, HttpApiBuilder, HttpApiMiddleware } from "effect/http-api"
 import { TestClock } from "effect/testing"
 import type * as Http from "node:http"
-import { Sessions } from "../../src/Api.ts"
+import { Refusals, Sessions } from "../../src/Api.ts"
 import * as Access from "../../src/server/Access.ts"
 import * as Server from "../../src/server/Server.ts"
 import * as Session from "../../src/server/Session.ts"
@@ -32,7 +32,7 @@ const routes = HttpRouter.use(Effect.fnUntraced(function*(router) {
 
 const api = HttpApiBuilder.layer(
   HttpApi.make("spindle").add(Sessions).middleware(HttpApiMiddleware.ProblemDetails)
-).pipe(Layer.provide(SessionsGroup.layer), Layer.provide(HttpApiMiddleware.layerProblemDetails()))
+).pipe(Layer.provide(SessionsGroup.layer), Layer.provide([HttpApiMiddleware.layerProblemDetails(), Refusals.layer]))
 
 /** A server with a few routes behind the way in. */
 const serve = Effect.fnUntraced(function*(options: {

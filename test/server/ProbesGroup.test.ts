@@ -6,7 +6,7 @@ import { HttpRouter, HttpServer } from "effect/http"
 import { HttpApi, HttpApiBuilder, HttpApiMiddleware } from "effect/http-api"
 import * as ChildProcess from "node:child_process"
 import { createServer } from "node:http"
-import { Probes } from "../../src/Api.ts"
+import { Probes, Refusals } from "../../src/Api.ts"
 import * as Lifecycle from "../../src/Lifecycle.ts"
 import * as Mount from "../../src/server/Mount.ts"
 import * as ProbesGroup from "../../src/server/ProbesGroup.ts"
@@ -31,7 +31,7 @@ const serve = Effect.fnUntraced(function*(options: {
 }) {
   const app = HttpApiBuilder.layer(Api).pipe(
     Layer.provide(ProbesGroup.layer),
-    Layer.provide([Browse.layer, HttpApiMiddleware.layerProblemDetails()]),
+    Layer.provide([Browse.layer, HttpApiMiddleware.layerProblemDetails(), Refusals.layer]),
     Layer.provide([
       PgClient.layer({ url: options.url, maxConnections: 2 }),
       options.worker === undefined ? Layer.empty : Layer.succeed(Worker.Worker)(options.worker)
