@@ -210,13 +210,20 @@ export class Sessions extends HttpApiGroup.make("sessions").add(
       /** Whether a token is needed at all. */
       tokenRequired: Schema.Boolean
     })
-  }),
+  }).annotateMerge(OpenApi.annotations({ summary: "Who is asking, and what they may" })),
   HttpApiEndpoint.post("login", "/login", {
     payload: Schema.Struct({ token: Schema.String }),
     success: HttpApiSchema.NoContent,
     error: Unauthorized
-  }),
-  HttpApiEndpoint.post("logout", "/logout", { success: HttpApiSchema.NoContent })
+  }).annotateMerge(
+    OpenApi.annotations({
+      summary: "Trade the token for a session",
+      description: "The answer sets a cookie; ten wrong tokens from an address make it wait"
+    })
+  ),
+  HttpApiEndpoint.post("logout", "/logout", { success: HttpApiSchema.NoContent }).annotateMerge(
+    OpenApi.annotations({ summary: "End the session of this browser" })
+  )
 ).prefix("/api").annotateMerge(OpenApi.annotations({ title: "Session" })) {}
 
 /**
@@ -226,13 +233,25 @@ export class Sessions extends HttpApiGroup.make("sessions").add(
  * @since 0.1.0
  */
 export class OverviewGroup extends HttpApiGroup.make("overview").add(
-  HttpApiEndpoint.get("get", "/overview", { success: Views.Overview, error: Unavailable }),
-  HttpApiEndpoint.get("series", "/series", { success: Views.Series }),
-  HttpApiEndpoint.get("queues", "/queues", { success: Schema.Array(Views.QueueState), error: Unavailable }),
-  HttpApiEndpoint.get("types", "/types", { success: Schema.Array(Views.TypeDefinition) }),
+  HttpApiEndpoint.get("get", "/overview", { success: Views.Overview, error: Unavailable }).annotateMerge(
+    OpenApi.annotations({ summary: "This process, and the queues over all workers" })
+  ),
+  HttpApiEndpoint.get("series", "/series", { success: Views.Series }).annotateMerge(
+    OpenApi.annotations({ summary: "The last hour of this process" })
+  ),
+  HttpApiEndpoint.get("queues", "/queues", { success: Schema.Array(Views.QueueState), error: Unavailable })
+    .annotateMerge(OpenApi.annotations({ summary: "All queues, over all workers" })),
+  HttpApiEndpoint.get("types", "/types", { success: Schema.Array(Views.TypeDefinition) }).annotateMerge(
+    OpenApi.annotations({ summary: "The types that this process handles" })
+  ),
   HttpApiEndpoint.get("stream", "/stream", {
     success: HttpApiSchema.StreamSse({ events: LifecycleStreamEvent })
-  })
+  }).annotateMerge(
+    OpenApi.annotations({
+      summary: "Follow what the worker of this process does",
+      description: "Server-sent events without ids: what was missed is not sent again"
+    })
+  )
 ).prefix("/api").annotateMerge(OpenApi.annotations({ title: "Overview" })) {}
 
 const limit = Schema.FiniteFromString.check(Schema.isInt(), Schema.isBetween({ minimum: 1, maximum: 200 }))
@@ -248,8 +267,14 @@ export class Tasks extends HttpApiGroup.make("tasks").add(
     query: { ...Views.filterFields, before: Schema.optionalKey(Views.TaskId), limit: Schema.optionalKey(limit) },
     success: Views.TaskPage,
     error: [Unprocessable, Unavailable]
-  }),
-  HttpApiEndpoint.get("get", "/:id", { params: id, success: Views.TaskDetail, error: [NotFound, Unavailable] }),
+  }).annotateMerge(
+    OpenApi.annotations({
+      summary: "Find tasks",
+      description: "Newest first. A page can be empty and have a `next`: pass that as `before` and go on"
+    })
+  ),
+  HttpApiEndpoint.get("get", "/:id", { params: id, success: Views.TaskDetail, error: [NotFound, Unavailable] })
+    .annotateMerge(OpenApi.annotations({ summary: "Everything that is known of a task" })),
   HttpApiEndpoint.post("enqueue", "/", {
     payload: Views.NewTask,
     success: [
@@ -258,26 +283,33 @@ export class Tasks extends HttpApiGroup.make("tasks").add(
       Schema.Struct({ id: Views.TaskId, duplicate: Schema.Literal(true) })
     ],
     error: [Unprocessable, Unavailable]
-  }),
+  }).annotateMerge(
+    OpenApi.annotations({
+      summary: "Enqueue a task",
+      description: "201 where it is stored; 200 where another task has its unique key"
+    })
+  ),
   HttpApiEndpoint.post("cancel", "/:id/cancel", {
     params: id,
     success: Schema.Struct({
       outcome: Schema.Literals(["cancelled", "already_completed", "already_failed", "already_cancelled"])
     }),
     error: [NotFound, Unavailable]
-  }),
+  }).annotateMerge(
+    OpenApi.annotations({ summary: "Cancel a task", description: "Its handler is interrupted wherever it runs" })
+  ),
   HttpApiEndpoint.post("retry", "/:id/retry", {
     params: id,
     /** None is as good as an empty one. */
     payload: [Schema.Struct({ resetAttempts: Schema.optionalKey(Schema.Boolean) }), Schema.Undefined],
     success: Schema.Struct({ outcome: Schema.Literal("queued") }),
     error: [NotFound, Conflict, Unavailable]
-  }),
+  }).annotateMerge(OpenApi.annotations({ summary: "Run a finished task again" })),
   HttpApiEndpoint.post("runNow", "/:id/run-now", {
     params: id,
     success: Schema.Struct({ outcome: Schema.Literal("queued") }),
     error: [NotFound, Conflict, Unavailable]
-  }),
+  }).annotateMerge(OpenApi.annotations({ summary: "Run a task now that waits for later" })),
   HttpApiEndpoint.post("bulk", "/bulk", {
     payload: Schema.Struct({
       action: Schema.Literals(["cancel", "retry"]),
@@ -289,7 +321,12 @@ export class Tasks extends HttpApiGroup.make("tasks").add(
     }),
     success: Views.BulkOutcome,
     error: [Unprocessable, Unavailable]
-  }),
+  }).annotateMerge(
+    OpenApi.annotations({
+      summary: "Cancel all tasks that match, or run them again",
+      description: "Up to 5,000 or about two seconds a call: pass `next` as `before` until it is null"
+    })
+  ),
   HttpApiEndpoint.get("events", "/:id/events", {
     params: id,
     query: { after: Schema.optionalKey(TaskEvent.PositionFromString) },
@@ -297,7 +334,13 @@ export class Tasks extends HttpApiGroup.make("tasks").add(
     // The task has ended, and there is nothing after the position.
     success: [HttpApiSchema.StreamSse({ events: TaskStreamEvent }), HttpApiSchema.NoContent],
     error: [NotFound, Unavailable]
-  })
+  }).annotateMerge(
+    OpenApi.annotations({
+      summary: "Follow the events of a task",
+      description:
+        "Server-sent events with the id `<epoch>-<seq>`. `Last-Event-ID` wins over `after`; 204 where the task has ended and nothing follows"
+    })
+  )
 ).prefix("/api/tasks")
   // A filter that is misspelled would match everything.
   .annotate(HttpApi.QueryParseOptions, { onExcessProperty: "error" })
@@ -314,14 +357,35 @@ export class Tasks extends HttpApiGroup.make("tasks").add(
 export class Probes extends HttpApiGroup.make("probes").add(
   HttpApiEndpoint.get("livez", "/livez", {
     success: [Views.Health, Views.Health.pipe(HttpApiSchema.status(503))]
-  }),
+  }).annotateMerge(
+    OpenApi.annotations({ summary: "Whether the process lives", description: "Without a token: the status alone" })
+  ),
   HttpApiEndpoint.get("readyz", "/readyz", {
     success: [Views.Health, Views.Health.pipe(HttpApiSchema.status(503))]
-  }),
+  }).annotateMerge(
+    OpenApi.annotations({ summary: "Whether the worker works", description: "Without a token: the status alone" })
+  ),
   HttpApiEndpoint.get("metrics", "/metrics", {
     success: Schema.String.pipe(HttpApiSchema.asText({ contentType: "text/plain; version=0.0.4; charset=utf-8" }))
-  })
+  }).annotateMerge(OpenApi.annotations({ summary: "Metrics in the text format of Prometheus" }))
 ).annotateMerge(OpenApi.annotations({ title: "Probes" })) {}
+
+const openOperations = new Set(["sessions.login", "probes.livez", "probes.readyz"])
+
+// The token is looked at before the router: no middleware of an endpoint has it.
+const withSecurity = (document: Record<string, any>) => {
+  document.components.securitySchemes.token = {
+    type: "http",
+    scheme: "bearer",
+    description: "Where a token is set. A browser has a session instead, which `/api/login` gives it"
+  }
+  for (const path of Object.values<Record<string, any>>(document.paths)) {
+    for (const operation of Object.values(path)) {
+      if (!openOperations.has(operation.operationId)) operation.security = [{ token: [] }]
+    }
+  }
+  return document
+}
 
 /**
  * The whole API.
@@ -339,6 +403,7 @@ export class Api extends HttpApi.make("spindle")
   .annotateMerge(OpenApi.annotations({
     title: "Spindle",
     version: "1",
-    description: "See and steer background tasks in PostgreSQL"
+    description: "See and steer background tasks in PostgreSQL",
+    transform: withSecurity
   }))
 {}
