@@ -34,6 +34,7 @@ import * as HttpApiGroup from "effect/http-api/HttpApiGroup"
 import * as HttpApiMiddleware from "effect/http-api/HttpApiMiddleware"
 import * as HttpApiSchema from "effect/http-api/HttpApiSchema"
 import * as OpenApi from "effect/http-api/OpenApi"
+import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import * as Views from "./server/Views.ts"
 import * as TaskEvent from "./TaskEvent.ts"
@@ -104,6 +105,42 @@ export class Forbidden extends HttpApiError.Problem<Forbidden>()("Forbidden", {
 }) {}
 
 /**
+ * Too many wrong tokens came from this address; `retry-after` says how many seconds to wait.
+ *
+ * @category problems
+ * @since 0.1.0
+ */
+export class TooManyRequests extends HttpApiError.Problem<TooManyRequests>()("TooManyRequests", {
+  type: blank,
+  status: 429,
+  title: "Too Many Requests"
+}) {}
+
+/**
+ * The body has more than 1 MiB.
+ *
+ * @category problems
+ * @since 0.1.0
+ */
+export class ContentTooLarge extends HttpApiError.Problem<ContentTooLarge>()("ContentTooLarge", {
+  type: blank,
+  status: 413,
+  title: "Content Too Large"
+}) {}
+
+/**
+ * A change came without `content-type: application/json`.
+ *
+ * @category problems
+ * @since 0.1.0
+ */
+export class UnsupportedMediaType extends HttpApiError.Problem<UnsupportedMediaType>()("UnsupportedMediaType", {
+  type: blank,
+  status: 415,
+  title: "Unsupported Media Type"
+}) {}
+
+/**
  * The database is away, or the question took longer than the server allows. The same call can succeed later, or with a
  * narrower filter.
  *
@@ -115,6 +152,19 @@ export class Unavailable extends HttpApiError.Problem<Unavailable>()("Unavailabl
   status: 503,
   title: "Service Unavailable"
 }) {}
+
+/**
+ * What any request can be answered with before it gets to its handler.
+ *
+ * @category middleware
+ * @since 0.1.0
+ */
+export class Refusals extends HttpApiMiddleware.Service<Refusals>()("spindle/Api/Refusals", {
+  error: [Unauthorized, Forbidden, TooManyRequests, ContentTooLarge, UnsupportedMediaType, Unprocessable, Unavailable]
+}) {
+  /** Does nothing: they are answered before the router. */
+  static readonly layer = Layer.succeed(Refusals, (handler) => handler)
+}
 
 const id = { id: Views.TaskId }
 
@@ -160,13 +210,20 @@ export class Sessions extends HttpApiGroup.make("sessions").add(
       /** Whether a token is needed at all. */
       tokenRequired: Schema.Boolean
     })
-  }),
+  }).annotateMerge(OpenApi.annotations({ summary: "Who is asking, and what they may" })),
   HttpApiEndpoint.post("login", "/login", {
     payload: Schema.Struct({ token: Schema.String }),
     success: HttpApiSchema.NoContent,
     error: Unauthorized
-  }),
-  HttpApiEndpoint.post("logout", "/logout", { success: HttpApiSchema.NoContent })
+  }).annotateMerge(
+    OpenApi.annotations({
+      summary: "Trade the token for a session",
+      description: "The answer sets a cookie; ten wrong tokens from an address make it wait"
+    })
+  ),
+  HttpApiEndpoint.post("logout", "/logout", { success: HttpApiSchema.NoContent }).annotateMerge(
+    OpenApi.annotations({ summary: "End the session of this browser" })
+  )
 ).prefix("/api").annotateMerge(OpenApi.annotations({ title: "Session" })) {}
 
 /**
@@ -176,13 +233,25 @@ export class Sessions extends HttpApiGroup.make("sessions").add(
  * @since 0.1.0
  */
 export class OverviewGroup extends HttpApiGroup.make("overview").add(
-  HttpApiEndpoint.get("get", "/overview", { success: Views.Overview, error: Unavailable }),
-  HttpApiEndpoint.get("series", "/series", { success: Views.Series }),
-  HttpApiEndpoint.get("queues", "/queues", { success: Schema.Array(Views.QueueState), error: Unavailable }),
-  HttpApiEndpoint.get("types", "/types", { success: Schema.Array(Views.TypeDefinition) }),
+  HttpApiEndpoint.get("get", "/overview", { success: Views.Overview, error: Unavailable }).annotateMerge(
+    OpenApi.annotations({ summary: "This process, and the queues over all workers" })
+  ),
+  HttpApiEndpoint.get("series", "/series", { success: Views.Series }).annotateMerge(
+    OpenApi.annotations({ summary: "The last hour of this process" })
+  ),
+  HttpApiEndpoint.get("queues", "/queues", { success: Schema.Array(Views.QueueState), error: Unavailable })
+    .annotateMerge(OpenApi.annotations({ summary: "All queues, over all workers" })),
+  HttpApiEndpoint.get("types", "/types", { success: Schema.Array(Views.TypeDefinition) }).annotateMerge(
+    OpenApi.annotations({ summary: "The types that this process handles" })
+  ),
   HttpApiEndpoint.get("stream", "/stream", {
     success: HttpApiSchema.StreamSse({ events: LifecycleStreamEvent })
-  })
+  }).annotateMerge(
+    OpenApi.annotations({
+      summary: "Follow what the worker of this process does",
+      description: "Server-sent events without ids: what was missed is not sent again"
+    })
+  )
 ).prefix("/api").annotateMerge(OpenApi.annotations({ title: "Overview" })) {}
 
 const limit = Schema.FiniteFromString.check(Schema.isInt(), Schema.isBetween({ minimum: 1, maximum: 200 }))
@@ -198,8 +267,14 @@ export class Tasks extends HttpApiGroup.make("tasks").add(
     query: { ...Views.filterFields, before: Schema.optionalKey(Views.TaskId), limit: Schema.optionalKey(limit) },
     success: Views.TaskPage,
     error: [Unprocessable, Unavailable]
-  }),
-  HttpApiEndpoint.get("get", "/:id", { params: id, success: Views.TaskDetail, error: [NotFound, Unavailable] }),
+  }).annotateMerge(
+    OpenApi.annotations({
+      summary: "Find tasks",
+      description: "Newest first. A page can be empty and have a `next`: pass that as `before` and go on"
+    })
+  ),
+  HttpApiEndpoint.get("get", "/:id", { params: id, success: Views.TaskDetail, error: [NotFound, Unavailable] })
+    .annotateMerge(OpenApi.annotations({ summary: "Everything that is known of a task" })),
   HttpApiEndpoint.post("enqueue", "/", {
     payload: Views.NewTask,
     success: [
@@ -208,25 +283,33 @@ export class Tasks extends HttpApiGroup.make("tasks").add(
       Schema.Struct({ id: Views.TaskId, duplicate: Schema.Literal(true) })
     ],
     error: [Unprocessable, Unavailable]
-  }),
+  }).annotateMerge(
+    OpenApi.annotations({
+      summary: "Enqueue a task",
+      description: "201 where it is stored; 200 where another task has its unique key"
+    })
+  ),
   HttpApiEndpoint.post("cancel", "/:id/cancel", {
     params: id,
     success: Schema.Struct({
       outcome: Schema.Literals(["cancelled", "already_completed", "already_failed", "already_cancelled"])
     }),
     error: [NotFound, Unavailable]
-  }),
+  }).annotateMerge(
+    OpenApi.annotations({ summary: "Cancel a task", description: "Its handler is interrupted wherever it runs" })
+  ),
   HttpApiEndpoint.post("retry", "/:id/retry", {
     params: id,
-    payload: Schema.Struct({ resetAttempts: Schema.optionalKey(Schema.Boolean) }),
+    /** None is as good as an empty one. */
+    payload: [Schema.Struct({ resetAttempts: Schema.optionalKey(Schema.Boolean) }), Schema.Undefined],
     success: Schema.Struct({ outcome: Schema.Literal("queued") }),
     error: [NotFound, Conflict, Unavailable]
-  }),
+  }).annotateMerge(OpenApi.annotations({ summary: "Run a finished task again" })),
   HttpApiEndpoint.post("runNow", "/:id/run-now", {
     params: id,
     success: Schema.Struct({ outcome: Schema.Literal("queued") }),
     error: [NotFound, Conflict, Unavailable]
-  }),
+  }).annotateMerge(OpenApi.annotations({ summary: "Run a task now that waits for later" })),
   HttpApiEndpoint.post("bulk", "/bulk", {
     payload: Schema.Struct({
       action: Schema.Literals(["cancel", "retry"]),
@@ -238,15 +321,32 @@ export class Tasks extends HttpApiGroup.make("tasks").add(
     }),
     success: Views.BulkOutcome,
     error: [Unprocessable, Unavailable]
-  }),
+  }).annotateMerge(
+    OpenApi.annotations({
+      summary: "Cancel all tasks that match, or run them again",
+      description: "Up to 5,000 or about two seconds a call: pass `next` as `before` until it is null"
+    })
+  ),
   HttpApiEndpoint.get("events", "/:id/events", {
     params: id,
     query: { after: Schema.optionalKey(TaskEvent.PositionFromString) },
     headers: { "last-event-id": Schema.optionalKey(TaskEvent.PositionFromString) },
-    success: HttpApiSchema.StreamSse({ events: TaskStreamEvent }),
+    // The task has ended, and there is nothing after the position.
+    success: [HttpApiSchema.StreamSse({ events: TaskStreamEvent }), HttpApiSchema.NoContent],
     error: [NotFound, Unavailable]
-  })
-).prefix("/api/tasks").annotateMerge(OpenApi.annotations({ title: "Tasks" })) {}
+  }).annotateMerge(
+    OpenApi.annotations({
+      summary: "Follow the events of a task",
+      description:
+        "Server-sent events with the id `<epoch>-<seq>`. `Last-Event-ID` wins over `after`; 204 where the task has ended and nothing follows"
+    })
+  )
+).prefix("/api/tasks")
+  // A filter that is misspelled would match everything.
+  .annotate(HttpApi.QueryParseOptions, { onExcessProperty: "error" })
+  .annotate(HttpApi.PayloadParseOptions, { onExcessProperty: "error" })
+  .annotateMerge(OpenApi.annotations({ title: "Tasks" }))
+{}
 
 /**
  * For orchestrators and monitoring. The first two need no token.
@@ -257,14 +357,35 @@ export class Tasks extends HttpApiGroup.make("tasks").add(
 export class Probes extends HttpApiGroup.make("probes").add(
   HttpApiEndpoint.get("livez", "/livez", {
     success: [Views.Health, Views.Health.pipe(HttpApiSchema.status(503))]
-  }),
+  }).annotateMerge(
+    OpenApi.annotations({ summary: "Whether the process lives", description: "Without a token: the status alone" })
+  ),
   HttpApiEndpoint.get("readyz", "/readyz", {
     success: [Views.Health, Views.Health.pipe(HttpApiSchema.status(503))]
-  }),
+  }).annotateMerge(
+    OpenApi.annotations({ summary: "Whether the worker works", description: "Without a token: the status alone" })
+  ),
   HttpApiEndpoint.get("metrics", "/metrics", {
     success: Schema.String.pipe(HttpApiSchema.asText({ contentType: "text/plain; version=0.0.4; charset=utf-8" }))
-  })
+  }).annotateMerge(OpenApi.annotations({ summary: "Metrics in the text format of Prometheus" }))
 ).annotateMerge(OpenApi.annotations({ title: "Probes" })) {}
+
+const openOperations = new Set(["sessions.login", "probes.livez", "probes.readyz"])
+
+// The token is looked at before the router: no middleware of an endpoint has it.
+const withSecurity = (document: Record<string, any>) => {
+  document.components.securitySchemes.token = {
+    type: "http",
+    scheme: "bearer",
+    description: "Where a token is set. A browser has a session instead, which `/api/login` gives it"
+  }
+  for (const path of Object.values<Record<string, any>>(document.paths)) {
+    for (const operation of Object.values(path)) {
+      if (!openOperations.has(operation.operationId)) operation.security = [{ token: [] }]
+    }
+  }
+  return document
+}
 
 /**
  * The whole API.
@@ -278,9 +399,11 @@ export class Api extends HttpApi.make("spindle")
   .add(Tasks)
   .add(Probes)
   .middleware(HttpApiMiddleware.ProblemDetails)
+  .middleware(Refusals)
   .annotateMerge(OpenApi.annotations({
     title: "Spindle",
     version: "1",
-    description: "See and steer background tasks in PostgreSQL"
+    description: "See and steer background tasks in PostgreSQL",
+    transform: withSecurity
   }))
 {}

@@ -23,6 +23,8 @@ import * as TaskGroup from "../src/TaskGroup.ts"
 import * as TaskQueue from "../src/TaskQueue.ts"
 import { TestDatabase } from "./support/TestDatabase.ts"
 
+const nested = (depth: number): Schema.Json => JSON.parse(`${"[".repeat(depth)}${"]".repeat(depth)}`)
+
 class Mail extends Task.make("mail", {
   payload: {
     to: Schema.String,
@@ -193,6 +195,20 @@ describe("enqueue", () => {
         assert.strictEqual(Option.getOrThrow(yield* queue.get(id)).payload, text)
       }))
 
+    it.effect("refuses a payload that is nested deeper than 200, however deep", () =>
+      Effect.gen(function*() {
+        const queue = yield* TaskQueue.TaskQueue
+        for (const depth of [201, 100_000]) {
+          const reason = yield* reasonOf(queue.enqueueRaw("deep", nested(depth)))
+          assert.deepStrictEqual(reason, {
+            _tag: "InvalidPayload",
+            type: "deep",
+            issue: "it is nested deeper than 200"
+          })
+        }
+        yield* queue.enqueueRaw("deep", nested(200))
+      }))
+
     it.effect("refuses a payload above 16 MiB", () =>
       Effect.gen(function*() {
         const queue = yield* TaskQueue.TaskQueue
@@ -219,6 +235,8 @@ describe("enqueue", () => {
         [{ delay: Duration.infinity }, /^delay is .*nfinity.*, expected a duration of at most 100 years$/],
         [{ runAt: "tomorrow" }, "runAt is \"tomorrow\", expected a point in time of the years 1 to 9999"],
         [{ runAt: 1e15 }, /^runAt is 1000000000000000, expected/],
+        [{ runAt: DateTime.makeUnsafe(8e15) }, /^runAt is \+255479-11-28T14:13:20\.000Z, expected/],
+        [{ metadata: { a: nested(200) } }, "metadata is nested deeper than 200"],
         [{ runAt: 0, delay: 1 as never }, /^delay is 1, expected no delay beside runAt$/],
         [{ queue: "" }, "queue is \"\", expected a text of 1 to 200 characters without NUL and lone surrogates"],
         [{ queue: "q".repeat(201) }, /^queue is "q+", expected a text of 1 to 200 characters/],

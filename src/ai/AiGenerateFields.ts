@@ -73,8 +73,8 @@ export const Definitions = Schema.Struct({
   mode: Schema.Literal("definitions"),
   /** What the data set is about. */
   prompt: Schema.NonEmptyString,
-  /** Fields that are there already; none of their names is given again. */
-  existing: Schema.optional(Schema.Array(Field.Field)),
+  /** Fields that are there already, at most 200; none of their names is given again. */
+  existing: Schema.optional(Schema.Array(Field.Field).check(Schema.isMaxLength(200))),
   /** How many. Default: as many as the model finds useful, at most 20. */
   count: Schema.optional(Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: 100 }))),
   /** The provider's name of the model. Default: the provider's choice. */

@@ -26,8 +26,8 @@ export const Payload = Schema.Struct({
   prompt: Schema.NonEmptyString,
   fields: Field.Fields,
   count: Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: 500 })),
-  /** Records that are there already; the model is asked not to repeat them. */
-  existing: Schema.optional(Schema.Array(Schema.JsonObject)),
+  /** Records that are there already, at most 1,000; the model is asked not to repeat them. */
+  existing: Schema.optional(Schema.Array(Schema.JsonObject).check(Schema.isMaxLength(1000))),
   /** The provider's name of the model. Default: the provider's choice. */
   model: Schema.optional(Schema.NonEmptyString)
 })

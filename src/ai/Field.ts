@@ -32,8 +32,10 @@ export type Type = typeof Type.Type
  * @category conversions
  * @since 0.1.0
  */
-export const repeated = (names: ReadonlyArray<string>): string | undefined =>
-  names.find((name, index) => names.indexOf(name) !== index)
+export const repeated = (names: ReadonlyArray<string>): string | undefined => {
+  const seen = new Set<string>()
+  return names.find((name) => seen.size === seen.add(name).size)
+}
 
 /**
  * One field.
@@ -46,8 +48,8 @@ export const Field = Schema.Struct({
   type: Type,
   /** What it means; the model reads it. */
   description: Schema.optional(Schema.String),
-  /** What a `select` can be. Other types ignore it. */
-  options: Schema.optional(Schema.Array(Schema.NonEmptyString)),
+  /** What a `select` can be, at most 1,000. Other types ignore it. */
+  options: Schema.optional(Schema.Array(Schema.NonEmptyString).check(Schema.isMaxLength(1000))),
   /** Whether there must be a value; if not, it may be `null`. Default: true. */
   required: Schema.optional(Schema.Boolean)
 }).check(Schema.makeFilter(({ options = [], type }) => {

@@ -7,13 +7,15 @@
  * @since 0.1.0
  */
 import type * as AiError from "effect/ai/AiError"
+import * as Duration from "effect/Duration"
 import * as Predicate from "effect/Predicate"
 import * as Schema from "effect/Schema"
 import type * as RetryPolicy from "../RetryPolicy.ts"
 
 /**
- * The provider wants fewer requests. Tried again after `retryAfter` if the
- * provider named a time, after the usual backoff otherwise.
+ * The provider wants fewer requests. Tried again after `retryAfter`, an hour at
+ * most, if the provider named a time; after the usual backoff if it named none, or
+ * less than a second.
  *
  * @category errors
  * @since 0.1.0
@@ -107,15 +109,21 @@ export const ModelError = Schema.Union([
  */
 export type ModelError = typeof ModelError.Type
 
+// A provider that says "at once" would get every attempt at once; one that names a year, none.
+const afterLimit = ({ retryAfter }: RateLimited): RetryPolicy.Decision =>
+  retryAfter === undefined || Duration.isLessThan(retryAfter, Duration.seconds(1))
+    ? "retry"
+    : { retryAfter: Duration.min(retryAfter, Duration.hours(1)) }
+
 /**
- * When the AI tasks are tried again.
+ * When the AI tasks are tried again. A provider's own wish counts from a second to an hour.
  *
  * @category retrying
  * @since 0.1.0
  */
 export const retry: RetryPolicy.RetryPolicy<ModelError> = {
   on: {
-    RateLimited: ({ retryAfter }) => retryAfter === undefined ? "retry" : { retryAfter },
+    RateLimited: afterLimit,
     ModelUnavailable: "retry",
     InvalidRequest: "fail",
     ContentFiltered: "fail",

@@ -265,18 +265,24 @@ const makeClient = Effect.fnUntraced(function*(
     Effect.sync(() => new Undici.Agent({ allowH2: false, headersTimeout: 0, bodyTimeout: 0 })),
     (agent) => Effect.promise(() => agent.destroy())
   )
-  return new OpenAI({
+  const defaultHeaders = apiKey === undefined ? { Authorization: null } : {}
+  const client = new OpenAI({
     baseURL,
     // The package insists on a key; without one, the header is left out.
     apiKey: apiKey ?? "none",
     adminAPIKey: null,
-    ...(apiKey === undefined && { defaultHeaders: { Authorization: null } }),
+    // Unless they are set, the package takes them from the environment, whoever the endpoint belongs to.
+    organization: null,
+    project: null,
     maxRetries: 0,
     timeout: 2 ** 31 - 1,
     logLevel: "off",
     // The same fetch in other types: those of the platform, and of the package that it comes from.
     fetch: (url, init) => Undici.fetch(url as any, { ...init as any, dispatcher }) as any
   })
+  // Here, and not among the options, as those are joined by OPENAI_CUSTOM_HEADERS.
+  client["_options"].defaultHeaders = defaultHeaders
+  return client
 })
 
 const whole = (parts: ReadonlyArray<Response.StreamPartEncoded>): Array<Response.PartEncoded> => {

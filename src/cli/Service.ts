@@ -8,7 +8,7 @@
  */
 import type * as PgClient from "@effect/sql-pg/PgClient"
 import * as Cause from "effect/Cause"
-import type * as Config from "effect/Config"
+import * as Config from "effect/Config"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -42,6 +42,7 @@ export const run = Effect.fnUntraced(function*(tasks: Option.Option<string>) {
   const process = yield* Process
   const options = yield* Worker.config
   const http = yield* Http.config
+  yield* warnOfUnsupported
   const fork = Effect.runForkWith(yield* Effect.context<never>())
   yield* process.serve({
     graceMillis: Option.match(Duration.fromInput(options.shutdownGrace), {
@@ -63,6 +64,20 @@ export const run = Effect.fnUntraced(function*(tasks: Option.Option<string>) {
     )
   }).pipe(Effect.scoped)
 }, (effect) => Effect.provide(effect, Layer.provideMerge(Telemetry.layer, Logging.layer("Info"))))
+
+const unsupported = Config.all({
+  WORKER_COUNT: Config.map(Config.option(Config.String("WORKER_COUNT")), Option.filter((text) => text !== "1")),
+  WORKER_RETENTION: Config.option(Config.String("WORKER_RETENTION")),
+  WORKER_USER_TOKEN_SECRET: Config.option(Config.String("WORKER_USER_TOKEN_SECRET"))
+})
+
+// Whoever sets them expects more than there is.
+const warnOfUnsupported = Effect.flatMap(unsupported, (given) => {
+  const variables = Object.entries(given).flatMap(([name, text]) => Option.exists(text, (_) => _ !== "") ? [name] : [])
+  return variables.length === 0 ? Effect.void : Effect.logWarning("variables are set that are not supported yet").pipe(
+    Effect.annotateLogs({ variables: variables.join(", ") })
+  )
+})
 
 interface Dashboard {
   readonly url: string

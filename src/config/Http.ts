@@ -35,7 +35,7 @@ const hostPattern = /^[a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?$/i
  */
 export const hostNames = (names: ReadonlyArray<string>): Option.Option<ReadonlyArray<string>> =>
   names.every((name) => hostPattern.test(name) || Net.isIPv6(name))
-    ? Option.some(names.map((name) => name.includes(":") ? `[${name}]` : name.toLowerCase()))
+    ? Option.some(names.map((name) => name.includes(":") ? `[${name.toLowerCase()}]` : name.toLowerCase()))
     : Option.none()
 
 /**

@@ -42,7 +42,6 @@ const problemOf = (cause: Cause.Cause<unknown>): Problem => {
       ? Number(error.response.status)
       : undefined
     if (status === 401) return { tag: "Unauthorized", message: "A token is needed.", away: false }
-    if (status === 204) return { tag: "NoContent", message: "There is nothing more.", away: false }
     return status === undefined
       ? { tag, message: "The server cannot be reached.", away: true }
       : { tag, message: `The server answered with ${status}.`, away: status >= 500 }

@@ -31,6 +31,13 @@ export const summary = (value: JsonObject | ReadonlyArray<Json>): string => {
   return `{ ${shown.join(", ")}${names.length > 4 ? ", …" : ""} }`
 }
 
+/** A text in quotes as one reads it: with its lines, quotes and backslashes, other control characters escaped. */
+export const quoted = (text: string): string =>
+  JSON.stringify(text).replaceAll(/\\(.)/g, (escaped, char: string) => {
+    if (char === "n") return "\n"
+    return char === "\"" || char === "\\" ? char : escaped
+  })
+
 /** Whether it is an integer so large that JavaScript, on either side, may have rounded it. */
 export const isRounded = (value: number): boolean => Number.isInteger(value) && !Number.isSafeInteger(value)
 

@@ -42,7 +42,7 @@ const keepOpen = (options: {
     )
     if (current === controller) current = undefined
     if (controller.signal.aborted) return
-    ended = options.over() || (!answer.ok && (answer.problem.tag === "NotFound" || answer.problem.tag === "NoContent"))
+    ended = options.over() || (!answer.ok && answer.problem.tag === "NotFound")
     if (ended) return options.state("ended")
     options.state("waiting")
     timer = setTimeout(() => void connect(), Math.min(500 * 2 ** failures++, 5000))
@@ -113,13 +113,19 @@ export const useEvents = (
             query: after.current === undefined ? {} : { after: after.current },
             headers: {}
           }),
-          Stream.mapArray((events) => {
-            const last = events.at(-1)!
-            after.current = last.id
-            over = closesTask(last.event)
-            receive(events)
-            return events
-          })
+          (stream) => {
+            if (!Stream.isStream(stream)) {
+              over = true
+              return Stream.empty
+            }
+            return Stream.mapArray(stream, (events) => {
+              const last = events.at(-1)!
+              after.current = last.id
+              over = closesTask(last.event)
+              receive(events)
+              return events
+            })
+          }
         ),
       wanted: () => visible.get(),
       over: () => over,

@@ -1,4 +1,6 @@
 /** The page that asks for the token, and then goes back to where one was. */
+import { refusal } from "./refusal.ts"
+
 const prefix = document.querySelector<HTMLMetaElement>("meta[name=spindle-prefix]")?.content ?? ""
 const form = document.querySelector<HTMLFormElement>("#login")!
 const token = document.querySelector<HTMLInputElement>("#token")!
@@ -23,9 +25,7 @@ const signIn = async () => {
   if (response?.ok === true) return location.replace(destination())
   problem.textContent = response === undefined
     ? "The server cannot be reached."
-    : response.status === 401
-    ? "This is not the token."
-    : `The server answered with ${response.status}.`
+    : refusal(response.status, response.headers.get("retry-after"))
   token.select()
 }
 

@@ -6,6 +6,7 @@ export interface Route {
   readonly method: string
   readonly path: string
   readonly summary: string | undefined
+  readonly description: string | undefined
   readonly parameters: ReadonlyArray<{
     readonly name: string
     readonly in: string
@@ -43,7 +44,8 @@ const route = (method: string, path: string, operation: JsonObject, document: Js
   id: `${method}-${path.replaceAll(/[^a-z0-9]+/gi, "-")}`,
   method: method.toUpperCase(),
   path,
-  summary: text(operation.summary) ?? text(operation.description),
+  summary: text(operation.summary),
+  description: text(operation.description),
   parameters: list(operation.parameters).map((parameter) => ({
     name: String(parameter.name),
     in: String(parameter.in),

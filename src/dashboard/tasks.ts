@@ -21,6 +21,9 @@ export const filterOf = (query: URLSearchParams): Filter => {
   }
 }
 
+/** Whether it leaves tasks out: the server acts on nothing less. */
+export const isNarrow = (filter: Filter): boolean => Object.keys(filter).length > 0
+
 /** A filter and a page of it as a name that is the same for the same. */
 export const addressOf = (filter: Filter, before: string | undefined): string =>
   `tasks:${JSON.stringify([filter.status, ...fields.map((field) => filter[field]), before])}`

@@ -7,6 +7,7 @@ import * as DateTime from "effect/DateTime"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
+import * as Predicate from "effect/Predicate"
 import * as Schema from "effect/Schema"
 import type * as TaskTable from "../storage/TaskTable.ts"
 import * as Task from "../Task.ts"
@@ -15,6 +16,15 @@ import * as Tracing from "./Tracing.ts"
 
 const maxPayload = 16 * 1024 * 1024
 const maxMetadata = 1024 * 1024
+
+/**
+ * How deep JSON may be nested in a payload or metadata.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const maxDepth = 200
+
 const maxInt4 = 2 ** 31 - 1
 const maxDelay = Duration.days(36_525)
 const minRunAt = DateTime.makeUnsafe("0001-01-01T00:00:00Z")
@@ -46,8 +56,9 @@ export const make = Effect.fnUntraced(function*(
   options: EnqueueOptions,
   defaults: Defaults
 ): Effect.fn.Return<TaskTable.NewTask, Reason> {
-  const payload = JSON.stringify(json)
-  const issue = payloadIssue(payload)
+  const deep = isDeep(json)
+  const payload = deep ? "" : JSON.stringify(json)
+  const issue = deep ? `it is nested deeper than ${maxDepth}` : payloadIssue(payload)
   if (issue !== undefined) return yield* Effect.fail<Reason>({ _tag: "InvalidPayload", type, issue })
 
   const { priority = 0, runAt, tag = null, timeout, userId = null } = options
@@ -88,6 +99,9 @@ export const make = Effect.fnUntraced(function*(
   )
   yield* check("delay", options.delay, options.delay === undefined || runAt === undefined, "no delay beside runAt")
 
+  if (isDeep(options.metadata)) {
+    return yield* Effect.fail<Reason>({ _tag: "InvalidOptions", issue: `metadata is nested deeper than ${maxDepth}` })
+  }
   const traceparent = yield* Tracing.traceparent
   const metadataText = JSON.stringify(
     traceparent === undefined ? options.metadata ?? {} : { [Tracing.key]: traceparent, ...options.metadata }
@@ -148,6 +162,18 @@ export const maker = <T extends Task.Any>(task: T): (
  */
 export const size = (task: TaskTable.NewTask): number => task.payload.length + task.metadata.length + 256
 
+// Recursive readers, such as those of JSON and schemas, run out of stack at some thousands.
+const isDeep = (json: unknown): boolean => {
+  let level: ReadonlyArray<unknown> = [json]
+  for (let depth = 0; level.length > 0; depth++) {
+    if (depth === maxDepth) return true
+    level = level.flatMap((value) =>
+      typeof value === "object" && value !== null ? Object.values(value).filter(Predicate.isObjectOrArray) : []
+    )
+  }
+  return false
+}
+
 const payloadIssue = (payload: string) => {
   const bytes = Buffer.byteLength(payload)
   if (bytes > maxPayload) return `it is ${bytes} bytes of JSON, at most ${maxPayload} can be stored`
@@ -172,5 +198,11 @@ const millis = (input: Duration.Input) =>
 const check = (name: string, given: unknown, holds: boolean, allowed: string): Effect.Effect<void, Reason> =>
   holds ? Effect.void : Effect.fail({
     _tag: "InvalidOptions",
-    issue: `${name} is ${typeof given === "string" ? JSON.stringify(given) : String(given)}, expected ${allowed}`
+    issue: `${name} is ${
+      typeof given === "string"
+        ? JSON.stringify(given)
+        : DateTime.isDateTime(given)
+        ? DateTime.formatIso(given)
+        : String(given)
+    }, expected ${allowed}`
   })

@@ -6,7 +6,7 @@
  * | the name it was called by | a page that got its own name to resolve to this machine (DNS rebinding) |
  * | method, content type, origin | a page of another origin that sends requests in its visitor's name (CSRF) |
  * | token or session | whoever has none |
- * | size | what does not fit into 1 MiB |
+ * | size | what does not fit into 1 MiB, is nested too deep, or has integers that JavaScript would round |
  *
  * @since 0.1.0
  */
@@ -22,6 +22,7 @@ import type * as Latch from "effect/Latch"
 import * as Option from "effect/Option"
 import * as Predicate from "effect/Predicate"
 import type * as Scope from "effect/Scope"
+import * as Body from "./Body.ts"
 import * as Problem from "./Problem.ts"
 import * as Session from "./Session.ts"
 import * as Streams from "./Streams.ts"
@@ -66,12 +67,21 @@ export const guard = <R>(
   options: Options
 ): Effect.Effect<Response, never, R | HttpServerRequest.HttpServerRequest | Scope.Scope> =>
   Effect.flatMap(HttpServerRequest.HttpServerRequest, (request) => {
+    let admitted = false
     // Also of answers that nobody here makes, as when the server stops in the middle.
-    const secured = HttpEffect.appendPreResponseHandler((_, response) =>
-      Effect.succeed(Problem.secure(Problem.fromResponse(response)))
-    )
+    const secured = HttpEffect.appendPreResponseHandler((_, response) => {
+      const safe = Problem.secure(Problem.fromResponse(response))
+      // A stranger keeps no connection.
+      return Effect.succeed(admitted ? safe : HttpServerResponse.setHeader(safe, "connection", "close"))
+    })
     return Effect.andThen(secured, admit(request, options)).pipe(
-      Effect.andThen(Effect.provideService(app, Streams.Closing, options.closing)),
+      Effect.flatMap((known) => {
+        admitted = known
+        return app.pipe(
+          Effect.provideService(Streams.Closing, options.closing),
+          Effect.provideService(Session.Admitted, known)
+        )
+      }),
       Effect.catchCause((cause) => failed(request, cause, options)),
       Effect.provideService(HttpServerRequest.MaxBodySize, maxBodySize)
     )
@@ -92,7 +102,7 @@ const admit = Effect.fnUntraced(function*(request: Request, options: Options) {
   }
   if (isCrossOrigin(request)) return yield* refuse(403, "Only this server's own pages may do that")
   const open = openPaths.has(`${request.method} ${path}`) || (isRead(request) && (yield* options.isPublic(path)))
-  if (!open) yield* authorize(request, path, options)
+  const known = yield* authorize(request, path, open, options)
   if (request.method === "OPTIONS") {
     return yield* Effect.fail(
       HttpServerResponse.empty({ headers: { allow: [...options.methodsOf(path), "OPTIONS"].join(", ") } })
@@ -100,6 +110,7 @@ const admit = Effect.fnUntraced(function*(request: Request, options: Options) {
   }
   if (path === "/readyz" && options.closing.isOpen()) return yield* refuse(503, "This server is stopping")
   if (request.method === "POST") yield* admitChange(request, path, options)
+  return known
 })
 
 const admitChange = Effect.fnUntraced(function*(request: Request, path: string, { session }: Options) {
@@ -114,14 +125,19 @@ const admitChange = Effect.fnUntraced(function*(request: Request, path: string, 
   }
   if (BigInt(request.headers["content-length"] ?? 0) > ByteSize.toBigInt(maxBodySize)) return yield* tooLarge
   // The request keeps what it has read, for the handler.
-  yield* request.text
+  const issue = Body.issue(yield* request.text)
+  if (issue !== undefined) return yield* refuse(422, issue)
 })
 
-const authorize = Effect.fnUntraced(function*(request: Request, path: string, { loginPage, session }: Options) {
+const authorize = Effect.fnUntraced(function*(
+  request: Request,
+  path: string,
+  open: boolean,
+  { loginPage, session }: Options
+) {
   const verdict = yield* session.check(request)
+  if (open || verdict._tag === "admitted") return verdict._tag === "admitted"
   switch (verdict._tag) {
-    case "admitted":
-      return
     case "limited":
       return yield* Effect.fail(Problem.limited(verdict.retryAfterSeconds))
     case "refused": {

@@ -15,7 +15,7 @@ import * as Latch from "effect/Latch"
 import * as Layer from "effect/Layer"
 import type * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
-import { Api } from "../Api.ts"
+import { Api, Refusals } from "../Api.ts"
 import { Browse } from "../storage/Browse.ts"
 import * as Access from "./Access.ts"
 import * as OverviewGroup from "./OverviewGroup.ts"
@@ -68,7 +68,8 @@ export const make = Effect.fnUntraced(function*(options: Options) {
     Layer.provide([
       Browse.layer,
       Layer.succeed(Session.Session, session),
-      HttpApiMiddleware.layerProblemDetails({ includeDetails: true })
+      HttpApiMiddleware.layerProblemDetails({ includeDetails: true }),
+      Refusals.layer
     ])
   )
   const context = yield* Layer.merge(api, Page.layer(page)).pipe(

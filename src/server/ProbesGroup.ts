@@ -13,13 +13,15 @@ import * as Db from "../Db.ts"
 import { Browse } from "../storage/Browse.ts"
 import * as Worker from "../Worker.ts"
 import * as Metrics from "./Metrics.ts"
+import * as Session from "./Session.ts"
 import type * as Views from "./Views.ts"
 
 const patience = "2 seconds"
 
 /**
  * Where a worker runs in the process it is the worker that is told of, and no statement is sent: its loops know whether
- * the database answers. Elsewhere `/readyz` asks the database.
+ * the database answers. Elsewhere `/readyz` asks the database. Whoever needs a token and shows none is told the status alone, as
+ * problems have the words of the database in them.
  *
  * @category layers
  * @since 0.1.0
@@ -46,21 +48,25 @@ export const layer = HttpApiBuilder.group(
     )
     const reached = yield* Effect.cachedWithTTL(reach, "1 second")
     const alone: Worker.Health = { alive: true, ready: true, problems: [], loops: [] }
-    const answer = (healthy: (health: Worker.Health) => boolean) => (health: Worker.Health) =>
-      HttpServerResponse.jsonUnsafe(view(health, healthy(health)), {
-        status: healthy(health) ? 200 : 503,
-        headers: { "cache-control": "no-store" }
-      })
+    const answer = (health: Worker.Health, ok: boolean) =>
+      Effect.map(
+        Session.Admitted,
+        (admitted) =>
+          HttpServerResponse.jsonUnsafe(view(admitted ? health : { ...health, problems: [], loops: [] }, ok), {
+            status: ok ? 200 : 503,
+            headers: { "cache-control": "no-store" }
+          })
+      )
     return handlers
       .handleRaw("livez", () =>
-        Effect.map(
+        Effect.flatMap(
           Option.match(worker, { onNone: () => Effect.succeed(alone), onSome: ({ health }) => health }),
-          answer(({ alive }) => alive)
+          (health) => answer(health, health.alive)
         ))
       .handleRaw("readyz", () =>
-        Effect.map(
+        Effect.flatMap(
           Option.match(worker, { onNone: () => reached, onSome: ({ health }) => health }),
-          answer(({ ready }) => ready)
+          (health) => answer(health, health.ready)
         ))
       .handle("metrics", () => metrics.render)
   })

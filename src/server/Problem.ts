@@ -58,12 +58,15 @@ export const make = (
   HttpServerResponse.setHeaders(
     ProblemDetails.toResponse({
       type: ProblemDetails.blankType,
-      title: STATUS_CODES[status] ?? "Error",
+      title: titles[status] ?? STATUS_CODES[status] ?? "Error",
       status,
       ...(detail === undefined ? {} : { detail })
     }),
     headers
   )
+
+// As RFC 9110 has them; Node has the older names.
+const titles: Readonly<Record<number, string>> = { 413: "Content Too Large", 422: "Unprocessable Content" }
 
 /**
  * An error that came without a problem, such as an empty answer of the framework, as one.

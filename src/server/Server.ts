@@ -54,7 +54,7 @@ const limits: Http.ServerOptions = {
   headersTimeout: 10_000,
   requestTimeout: 30_000,
   connectionsCheckingInterval: 5000,
-  // More than the 60 seconds after which the usual proxies give up an idle connection.
+  // More than the 60 seconds after which the usual proxies give up an idle connection. Strangers keep none: see `Access`.
   keepAliveTimeout: 65_000,
   // Such requests are answered like all others, with our own headers.
   requireHostHeader: false
@@ -62,6 +62,8 @@ const limits: Http.ServerOptions = {
 
 // A thousand followers, and everybody else.
 const maxConnections = 2000
+// What one address has of them, so that the others, probes among them, find the server open.
+const maxOfAddress = 1500
 
 const closeWithin = "500 millis"
 
@@ -76,6 +78,7 @@ export const listen = Effect.fnUntraced(function*(options: Config.Http): Effect.
 > {
   const node = Http.createServer(limits)
   node.maxConnections = maxConnections
+  node.on("connection", share())
   node.on("clientError", answerUnreadable)
   node.on("checkExpectation", (_, response: Http.ServerResponse) => {
     response.writeHead(417, headersOf(417)).end()
@@ -130,6 +133,21 @@ const headersOf = (status: number) => ({
   "content-length": "0",
   connection: "close"
 })
+
+const share = () => {
+  const counts = new Map<string, number>()
+  return (socket: Net.Socket) => {
+    const address = socket.remoteAddress ?? ""
+    const count = (counts.get(address) ?? 0) + 1
+    if (count > maxOfAddress) return void socket.destroy()
+    counts.set(address, count)
+    socket.once("close", () => {
+      const left = counts.get(address)! - 1
+      if (left === 0) counts.delete(address)
+      else counts.set(address, left)
+    })
+  }
+}
 
 const statuses: Readonly<Record<string, number>> = { HPE_HEADER_OVERFLOW: 431, ERR_HTTP_REQUEST_TIMEOUT: 408 }
 

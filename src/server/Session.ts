@@ -50,6 +50,16 @@ export class Session extends Context.Service<Session, {
   readonly end: (request: HttpServerRequest.HttpServerRequest) => Cookies.Cookies
 }>()("spindle/server/Session") {}
 
+/**
+ * Whether the request at hand showed what is needed, where anything is. What is open to everybody asks it before it tells more.
+ *
+ * @category references
+ * @since 0.1.0
+ */
+export const Admitted: Context.Reference<boolean> = Context.Reference<boolean>("spindle/server/Session/Admitted", {
+  defaultValue: () => true
+})
+
 const lifetime = Duration.days(7)
 
 // Wrong tokens for each address: ten at once, then one every six seconds.

@@ -66,6 +66,7 @@ describe("AiGenerateRecords", () => {
       [{ count: 501 }, "Expected a value between 1 and 500\n  at [\"count\"]"],
       [{ count: 1.5 }, "Expected an integer\n  at [\"count\"]"],
       [{ existing: [1] }, "[\"existing\"][0]"],
+      [{ existing: Array.from({ length: 1001 }, () => ({})) }, "a length of at most 1000\n  at [\"existing\"]"],
       [{ model: "" }, "[\"model\"]"]
     ])("refuses %j", ([change, message]) =>
       Effect.gen(function*() {

@@ -135,6 +135,12 @@ describe("Field", () => {
     })
   })
 
+  it("finds the first name that is there twice, however many there are", () => {
+    const names = Array.from({ length: 300_000 }, (_, i) => String(i))
+    assert.isUndefined(Field.repeated(names))
+    assert.strictEqual(Field.repeated([...names, "7", "3"]), "7")
+  })
+
   describe("a definition", () => {
     const decode = Schema.decodeUnknownResult(Schema.toCodecJson(Field.Fields))
     const field = { name: "a", type: "text" }
@@ -159,6 +165,10 @@ describe("Field", () => {
       [[{ ...field, type: "select", options: [] }], "Expected at least one option"],
       [[{ ...field, type: "select", options: ["x", "y", "x"] }], "Expected every option once, got \"x\" twice"],
       [[{ ...field, type: "select", options: [""] }], "[0][\"options\"][0]"],
+      [
+        [{ ...field, options: Array.from({ length: 1001 }, (_, i) => String(i)) }],
+        "Expected a value with a length of at most 1000\n  at [0][\"options\"]"
+      ],
       [Array.from({ length: 101 }, (_, i) => ({ ...field, name: `${i}` })), "Expected 1 to 100 fields, got 101"]
     ])("cannot be %j", (fields, message) => {
       const result = decode(fields)

@@ -83,6 +83,19 @@ describe("ModelError", () => {
       assert.deepStrictEqual(yield* decide(error), RetryPolicy.Decided.Retry({ delay: Duration.seconds(7) }))
     }))
 
+  it.effect("waits for the backoff where the provider says less than a second, and for an hour at most", () =>
+    Effect.gen(function*() {
+      const delay = Effect.fnUntraced(function*(millis: number) {
+        const retryAfter = Duration.millis(millis)
+        const decided = yield* decide(new ModelError.RateLimited({ message: "slow down", retryAfter }))
+        return decided._tag === "Retry" ? Duration.toMillis(decided.delay) : undefined
+      })
+      for (const millis of [0, 1, 999]) assert.isAtLeast((yield* delay(millis)) ?? 0, 800)
+      assert.strictEqual(yield* delay(1000), 1000)
+      assert.strictEqual(yield* delay(3_600_000), 3_600_000)
+      for (const millis of [3_600_001, 2 ** 50, Infinity]) assert.strictEqual(yield* delay(millis), 3_600_000)
+    }))
+
   it.effect("stores the wait in milliseconds", () =>
     Effect.gen(function*() {
       const error = new ModelError.RateLimited({ message: "slow down", retryAfter: Duration.seconds(7) })

@@ -171,6 +171,23 @@ describe("OpenAiModel", () => {
         assert.notProperty(server.exchanges[0]?.headers, "authorization")
       }))
 
+    it.effect.each([key, undefined])(
+      "sends nothing else that is in the environment, with the key %s",
+      (apiKey) =>
+        Effect.gen(function*() {
+          vi.stubEnv("OPENAI_ORG_ID", "org-of-another")
+          vi.stubEnv("OPENAI_PROJECT_ID", "proj-of-another")
+          vi.stubEnv("OPENAI_CUSTOM_HEADERS", "x-secret: of-another\nAuthorization: Bearer of-another")
+          const server = yield* ModelServer.make(ModelServer.says("hi"))
+          yield* LanguageModel.generateText({ prompt: "hi" }).pipe(
+            Effect.provide(layer(server, { apiKey: apiKey === undefined ? undefined : Redacted.make(apiKey) }))
+          )
+          const headers = server.exchanges[0]?.headers ?? {}
+          assert.notInclude(JSON.stringify(headers), "of-another")
+          assert.strictEqual(headers.authorization, apiKey === undefined ? undefined : `Bearer ${apiKey}`)
+        }).pipe(Effect.ensuring(Effect.sync(() => vi.unstubAllEnvs())))
+    )
+
     it.effect("sends images", () =>
       Effect.gen(function*() {
         const server = yield* ModelServer.make(ModelServer.says("a cat"))
@@ -584,6 +601,7 @@ describe("OpenAiModel", () => {
       ["hunter2hunter2", "your key hunter2hunter2 is wrong", "your key [key] is wrong"],
       ["hunter2hunter2", "your key hunt****er2 is wrong", "your key [key] is wrong"],
       ["hunter2hunter2", "sk-proj-another_key.Sorry. sk-a...b", "[key]. [key]"],
+      ["hunter2hunter2", "a***b,c-d***e", "[key],[key]"],
       ["x", "the x-axis", "the x-axis"]
     ])("with the key %j, masks what looks like one in %j", ([apiKey, message, told]) =>
       Effect.gen(function*() {
@@ -593,6 +611,12 @@ describe("OpenAiModel", () => {
           Effect.flip
         )
         assert.strictEqual(reason.message, `Invalid request. ${told}`)
+      }))
+
+    it.effect("is short, and made without delay, where the provider says a lot", () =>
+      Effect.gen(function*() {
+        const failed = yield* failure((exchange) => exchange.reply(400, error("a".repeat(2 ** 20))))
+        assert.strictEqual(failed.message, `Invalid request. ${"a".repeat(499)}…`)
       }))
 
     it.effect("is not printed by the package", () =>

@@ -22,8 +22,8 @@ describe("the server", () => {
       ["another loopback", { WORKER_HTTP_HOST: "127.0.0.2" }, { host: "127.0.0.2" }],
       ["the loopback of IPv6", { WORKER_HTTP_HOST: "::1" }, { host: "::1" }],
       ["read-only", { WORKER_HTTP_READONLY: "true" }, { readOnly: true }],
-      ["names", { WORKER_HTTP_ALLOWED_HOSTS: "Spindle.example.com, 10.0.0.7,::2" }, {
-        allowedHosts: ["spindle.example.com", "10.0.0.7", "[::2]"]
+      ["names", { WORKER_HTTP_ALLOWED_HOSTS: "Spindle.example.com, 10.0.0.7,2001:DB8::2" }, {
+        allowedHosts: ["spindle.example.com", "10.0.0.7", "[2001:db8::2]"]
       }]
     ] as const
   )("%s", ([, env, expected]) =>

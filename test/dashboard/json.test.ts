@@ -3,6 +3,13 @@ import * as Json from "../../src/dashboard/json.ts"
 import * as Masking from "../../src/server/Masking.ts"
 
 describe("json", () => {
+  it("shows a text as it is, and control characters escaped", () => {
+    assert.strictEqual(Json.quoted(String.raw`C:\new\table`), String.raw`"C:\new\table"`)
+    assert.strictEqual(Json.quoted("a\nb \"c\""), "\"a\nb \"c\"\"")
+    assert.strictEqual(Json.quoted("\\\n"), "\"\\\n\"")
+    assert.strictEqual(Json.quoted("tab\t, bell\u0007"), String.raw`"tab\t, bell\u0007"`)
+  })
+
   it("sums a closed branch up", () => {
     assert.deepStrictEqual(
       [[], [1], [1, 2], {}, { a: 1 }, { a: 1, b: 2, c: 3, d: 4, e: 5 }, { ["x".repeat(30)]: 1 }].map(Json.summary),

@@ -18,6 +18,11 @@ describe("the API's description", () => {
     assert.strictEqual(new Set(routes.map(({ id }) => id)).size, routes.length)
   })
 
+  it("says what each is for", () => {
+    for (const { path, summary } of routes) assert.isNotEmpty(summary, path)
+    assert.match(route("GET", /events$/).description!, /Last-Event-ID/)
+  })
+
   it("says parameters, bodies and answers in the notation of TypeScript", () => {
     const list = route("GET", /^\/api\/tasks\/?$/)
     const status = list.parameters.find(({ name }) => name === "status")

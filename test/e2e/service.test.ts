@@ -42,6 +42,22 @@ const until = (id: string, status: string) =>
 const released = { status: "queued", attempts: 0, locked_by: null, events: ["released shutdown"] }
 
 layer(TestDatabase.layerSql(), { excludeTestServices: true })("a service", (it) => {
+  it.effect("says which variables are not supported yet, once and without their values", () =>
+    Effect.gen(function*() {
+      const warnings = ({ output }: Cli.Running) =>
+        output().stderr.split("\n").filter((line) => line.includes("not supported yet"))
+      const asked = yield* start({
+        WORKER_COUNT: "4",
+        WORKER_RETENTION: "7d",
+        WORKER_USER_TOKEN_SECRET: "a-secret-of-somebody"
+      })
+      const [warning = "", ...more] = warnings(asked)
+      assert.include(warning, "WORKER_COUNT, WORKER_RETENTION, WORKER_USER_TOKEN_SECRET")
+      assert.isEmpty(more)
+      assert.notInclude(asked.output().stderr, "a-secret-of-somebody")
+      assert.isEmpty(warnings(yield* start({ WORKER_COUNT: "1", WORKER_RETENTION: "" })))
+    }))
+
   it.effect("answers by commands of other processes", () =>
     Effect.gen(function*() {
       const env = yield* environment

@@ -4,7 +4,7 @@ import { HttpRouter, HttpServerRequest, HttpServerResponse } from "effect/http"
 import { HttpApi, HttpApiBuilder, HttpApiMiddleware } from "effect/http-api"
 import { TestClock } from "effect/testing"
 import type * as Http from "node:http"
-import { Sessions } from "../../src/Api.ts"
+import { Refusals, Sessions } from "../../src/Api.ts"
 import * as Access from "../../src/server/Access.ts"
 import * as Server from "../../src/server/Server.ts"
 import * as Session from "../../src/server/Session.ts"
@@ -32,7 +32,7 @@ const routes = HttpRouter.use(Effect.fnUntraced(function*(router) {
 
 const api = HttpApiBuilder.layer(
   HttpApi.make("spindle").add(Sessions).middleware(HttpApiMiddleware.ProblemDetails)
-).pipe(Layer.provide(SessionsGroup.layer), Layer.provide(HttpApiMiddleware.layerProblemDetails()))
+).pipe(Layer.provide(SessionsGroup.layer), Layer.provide([HttpApiMiddleware.layerProblemDetails(), Refusals.layer]))
 
 /** A server with a few routes behind the way in. */
 const serve = Effect.fnUntraced(function*(options: {
@@ -273,6 +273,19 @@ describe("a body", () => {
     }))
 })
 
+describe("the JSON of a body", () => {
+  it.live("has nothing that would be stored as something else", () =>
+    Effect.gen(function*() {
+      const { send } = yield* serve()
+      const rounded = yield* send(post({}, "{\"payload\":9007199254740993}"))
+      assert.strictEqual(rounded.status, 422)
+      assert.include(Raw.detail(rounded), "9007199254740993")
+      const deep = yield* send(post({}, "[".repeat(2 ** 19) + "]".repeat(2 ** 19)))
+      assert.strictEqual(deep.status, 422)
+      assert.include(Raw.detail(deep), "deeper than 200")
+    }))
+})
+
 describe("what is no request", () => {
   it.live("is answered, with the same headers", () =>
     Effect.gen(function*() {
@@ -428,6 +441,23 @@ describe("a token", () => {
       const { send } = yield* serve({ token })
       const wrong = yield* send(login("wrong"))
       assert.deepStrictEqual([wrong.status, wrong.headers["set-cookie"]], [401, undefined])
+    }))
+
+  it.live("lets a connection go on; strangers keep none", () =>
+    Effect.gen(function*() {
+      const { send } = yield* serve({ token })
+      const connection = (path: string, headers: Http.OutgoingHttpHeaders = {}) =>
+        Effect.map(
+          send({ path, headers: { connection: "keep-alive", ...headers } }),
+          ({ headers }) => headers.connection
+        )
+      for (const path of ["/livez", "/readyz", "/thing", "/nothing", "/login.css"]) {
+        assert.strictEqual(yield* connection(path), "close", path)
+        assert.strictEqual(yield* connection(path, { authorization }), "keep-alive", path)
+      }
+      const open = yield* serve()
+      const { headers } = yield* open.send({ path: "/livez", headers: { connection: "keep-alive" } })
+      assert.strictEqual(headers.connection, "keep-alive")
     }))
 
   it.live("is not needed where none is set", () =>

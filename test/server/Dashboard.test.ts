@@ -1,7 +1,7 @@
 import { NodeHttpServer } from "@effect/platform-node"
 import { PgClient } from "@effect/sql-pg"
 import { assert, describe, it, layer } from "@effect/vitest"
-import { Context, Effect, Layer, Redacted } from "effect"
+import { Context, Effect, Layer, Redacted, Stream } from "effect"
 import {
   FetchHttpClient,
   HttpClient,
@@ -107,6 +107,49 @@ layer(TestDatabase.layerSql({ maxConnections: 5 }), { excludeTestServices: true 
       const { id } = yield* client.tasks.enqueue({ payload: { type: "typed" } })
       assert.deepStrictEqual(yield* client.tasks.cancel({ params: { id } }), { outcome: "cancelled" })
       assert.deepInclude(yield* client.sessions.get(), { readOnly: false, tokenRequired: true })
+    }))
+
+  it.effect("gives the typed client what it can be answered with", () =>
+    Effect.gen(function*() {
+      const url = yield* serve(Layer.mergeAll(
+        Dashboard.layer({ prefix: "/spindle", token: secret }),
+        Dashboard.layer({ prefix: "/shown", readOnly: true })
+      ))
+      const make = (prefix: string, headers: Record<string, string>) =>
+        HttpApiClient.make(Api, {
+          baseUrl: `${url}${prefix}`,
+          transformClient: HttpClient.mapRequest(HttpClientRequest.setHeaders(headers))
+        }).pipe(Effect.provide(FetchHttpClient.layer))
+      const known = yield* make("/spindle", { authorization, ...Raw.json })
+      const { id } = yield* known.tasks.enqueue({ payload: { type: "typed" } })
+      const follow = { params: { id }, query: {}, headers: {} }
+      assert.isTrue(Stream.isStream(yield* known.tasks.events(follow)))
+      yield* known.tasks.cancel({ params: { id } })
+      const after = yield* known.tasks.events(follow).pipe(
+        Effect.flatMap((events) => Stream.isStream(events) ? Stream.runLast(events) : Effect.die("no events")),
+        Effect.flatMap(Effect.fromOption)
+      )
+      assert.strictEqual(after.event, "cancelled")
+      assert.isUndefined(yield* known.tasks.events({ ...follow, query: { after: after.id } }))
+      const problemOf = <A, E>(call: Effect.Effect<A, E>) =>
+        Effect.map(Effect.flip(call), (error) => {
+          const { _tag, detail } = error as { readonly _tag?: string; readonly detail?: string }
+          assert.isNotEmpty(detail)
+          return _tag
+        })
+      const stranger = yield* make("/spindle", Raw.json)
+      assert.strictEqual(yield* problemOf(stranger.overview.get()), "Unauthorized")
+      const reader = yield* make("/shown", Raw.json)
+      assert.strictEqual(yield* problemOf(reader.tasks.cancel({ params: { id } })), "Forbidden")
+      const bare = yield* make("/spindle", { authorization, "content-type": "text/plain" })
+      assert.strictEqual(yield* problemOf(bare.tasks.cancel({ params: { id } })), "UnsupportedMediaType")
+      const large = { type: "typed", payload: "x".repeat(2 ** 20) }
+      assert.strictEqual(yield* problemOf(known.tasks.enqueue({ payload: large })), "ContentTooLarge")
+      const deep = { type: "typed", payload: JSON.parse(`${"[".repeat(300)}${"]".repeat(300)}`) }
+      assert.strictEqual(yield* problemOf(known.tasks.enqueue({ payload: deep })), "Unprocessable")
+      const guesser = yield* make("/spindle", { authorization: "Bearer wrong", ...Raw.json })
+      const verdicts = yield* Effect.replicateEffect(problemOf(guesser.sessions.get()), 11)
+      assert.deepStrictEqual(new Set(verdicts), new Set(["Unauthorized", "TooManyRequests"]))
     }))
 
   it.effect("two of them stand side by side", () =>

@@ -31,7 +31,20 @@ const secretKeys = [
   "credentials",
   "privateKey",
   "private_key_pem",
-  "jwt"
+  "jwt",
+  "accessToken2",
+  "token1",
+  "TOKEN_1",
+  "jwt2",
+  "myjwt",
+  "pwd1",
+  "mysqlpwd",
+  "jwts",
+  "token_of_ada",
+  "apiKey2",
+  "pass",
+  "pw",
+  "creds"
 ]
 const openKeys = [
   "tokenizer",
@@ -85,6 +98,12 @@ describe("masking", () => {
   it("tells such keys from those that only look like it", () => {
     for (const key of secretKeys) assert.isTrue(Masking.isSecret(key), key)
     for (const key of openKeys) assert.isFalse(Masking.isSecret(key), key)
+  })
+
+  it("ends 200 deep", () => {
+    const nested = (depth: number): Schema.Json => JSON.parse(`${"[".repeat(depth)}1${"]".repeat(depth)}`)
+    assert.deepStrictEqual(Masking.masked(nested(200)), nested(200))
+    assert.strictEqual(JSON.stringify(Masking.masked(nested(100_000))), `${"[".repeat(200)}"…"${"]".repeat(200)}`)
   })
 
   it("leaves numbers and booleans", () => {

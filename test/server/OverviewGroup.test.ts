@@ -197,6 +197,18 @@ describe("the definition", () => {
       const document = JSON.parse(JSON.stringify(OpenApi.fromApi(Api)))
       const { errors, valid } = yield* Effect.promise(() => new Validator().validate(document))
       assert.isTrue(valid, JSON.stringify(errors))
+      const summaries = new Set<string>()
+      for (const [path, operations] of Object.entries<Record<string, any>>(document.paths)) {
+        for (const { responses, security, summary } of Object.values(operations)) {
+          assert.containsAllKeys(responses, ["401", "403", "413", "415", "429", "503"], path)
+          assert.match(summary, /^[A-Z].+[^.]$/, path)
+          summaries.add(summary)
+          const open = ["/api/login", "/livez", "/readyz"].includes(path)
+          assert.deepStrictEqual(security, open ? [] : [{ token: [] }], path)
+        }
+      }
+      assert.isAtLeast(summaries.size, 19)
+      assert.deepInclude(document.components.securitySchemes.token, { type: "http", scheme: "bearer" })
       assert.hasAllKeys(document.paths["/api/tasks"], ["get", "post"])
       assert.hasAnyKeys(document.paths["/api/tasks"].post.responses, ["200", "201"])
       assert.property(document.paths["/api/tasks/{id}"].get.responses["404"].content, "application/problem+json")

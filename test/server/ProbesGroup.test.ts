@@ -6,15 +6,20 @@ import { HttpRouter, HttpServer } from "effect/http"
 import { HttpApi, HttpApiBuilder, HttpApiMiddleware } from "effect/http-api"
 import * as ChildProcess from "node:child_process"
 import { createServer } from "node:http"
-import { Probes } from "../../src/Api.ts"
+import { Probes, Refusals } from "../../src/Api.ts"
 import * as Lifecycle from "../../src/Lifecycle.ts"
+import * as Mount from "../../src/server/Mount.ts"
 import * as ProbesGroup from "../../src/server/ProbesGroup.ts"
+import * as Server from "../../src/server/Server.ts"
 import type * as Views from "../../src/server/Views.ts"
 import { Browse } from "../../src/storage/Browse.ts"
+import * as TaskQueue from "../../src/TaskQueue.ts"
 import * as Worker from "../../src/Worker.ts"
 import * as FaultProxy from "../support/FaultProxy.ts"
 import { TestDatabase } from "../support/TestDatabase.ts"
 import * as Harness from "../support/WorkerHarness.ts"
+
+const token = "a-token-that-nobody-guesses-0123456789"
 
 class Api extends HttpApi.make("spindle").add(Probes).middleware(HttpApiMiddleware.ProblemDetails) {}
 
@@ -26,7 +31,7 @@ const serve = Effect.fnUntraced(function*(options: {
 }) {
   const app = HttpApiBuilder.layer(Api).pipe(
     Layer.provide(ProbesGroup.layer),
-    Layer.provide([Browse.layer, HttpApiMiddleware.layerProblemDetails()]),
+    Layer.provide([Browse.layer, HttpApiMiddleware.layerProblemDetails(), Refusals.layer]),
     Layer.provide([
       PgClient.layer({ url: options.url, maxConnections: 2 }),
       options.worker === undefined ? Layer.empty : Layer.succeed(Worker.Worker)(options.worker)
@@ -126,6 +131,38 @@ describe("probes beside a worker", () => {
       assert.strictEqual((yield* live).code, 200)
       yield* proceed(Effect.succeed(null))
       yield* Fiber.join(stopping)
+    }).pipe(Harness.onDatabase))
+})
+
+describe("probes where a token is set", () => {
+  it.live("tell strangers the status alone", () =>
+    Effect.gen(function*() {
+      const { proxy, url } = yield* proxied
+      yield* proxy.refuse(true)
+      const server = yield* Server.listen({
+        port: 0,
+        host: "127.0.0.1",
+        token: Redacted.make(token),
+        readOnly: false,
+        allowedHosts: []
+      })
+      const queue = TaskQueue.layer.pipe(Layer.provideMerge(PgClient.layer({ url, maxConnections: 2 })))
+      const context = yield* Layer.build(Layer.mergeAll(queue, server.services))
+      yield* Mount.make({ prefix: "", token: Redacted.make(token), readOnly: false, allowedHosts: [] }).pipe(
+        Effect.flatMap(server.mount),
+        Effect.provideContext(context)
+      )
+      const ready = (authorization = "") =>
+        Effect.promise(async () => {
+          const response = await fetch(`${server.url}readyz`, { headers: { authorization } })
+          return { ...await response.json() as Views.Health, code: response.status }
+        })
+      const known = yield* ready(`Bearer ${token}`)
+      assert.strictEqual(known.code, 503)
+      assert.isNotEmpty(known.problems)
+      const terse = { code: 503, status: "failing", problems: [], loops: [] }
+      assert.deepStrictEqual<object>(yield* ready(), terse)
+      assert.deepStrictEqual<object>(yield* ready("Bearer of-somebody-else"), terse)
     }).pipe(Harness.onDatabase))
 })
 

@@ -173,6 +173,36 @@ describe("a server", () => {
       yield* isClosed(half)
     }))
 
+  // Only on Linux every address of 127.0.0.0/8 is there.
+  it.live.runIf(process.platform === "linux")(
+    "has connections left for others, however many one address opens",
+    () =>
+      Effect.gen(function*() {
+        const server = yield* Server.listen(settings)
+        const probe = (localAddress: string) =>
+          Effect.callback<number>((resume) => {
+            const request = Http.get(`${server.url}livez`, { agent: false, localAddress }, (response) => {
+              response.resume()
+              resume(Effect.succeed(response.statusCode ?? 0))
+            })
+            request.on("error", () => resume(Effect.succeed(0)))
+          })
+        const sockets = yield* Effect.forEach(
+          Array.from({ length: 1500 }),
+          () => connect(server.url, ""),
+          { concurrency: 50 }
+        )
+        assert.strictEqual(yield* probe("127.0.0.1"), 0)
+        yield* isClosed(yield* connect(server.url, ""))
+        assert.strictEqual(yield* probe("127.0.0.2"), 200)
+        const gone = Effect.forEach(sockets.slice(0, 10), isClosed)
+        for (const socket of sockets.slice(0, 10)) socket.destroy()
+        yield* gone
+        yield* probe("127.0.0.1").pipe(Effect.repeat({ until: (status) => status === 200 }))
+      }),
+    60_000
+  )
+
   it.live("does not wait for a request that does not come", () =>
     Effect.gen(function*() {
       const server = yield* Server.listen(settings)

@@ -30,6 +30,51 @@ const registry = Effect.gen(function*() {
   return Context.get(context, HandlerRegistry.HandlerRegistry)
 })
 
+describe("a request", () => {
+  it.live("has no key that does not exist, which is named", () =>
+    Effect.gen(function*() {
+      const server = yield* HttpServer.serve()
+      const id = yield* Harness.insert("plain")
+      const requests = [
+        server.get("/api/tasks?stauts=failed"),
+        server.post("/api/tasks/bulk", { action: "cancel", filter: { type: "plain", stauts: "failed" } }),
+        server.post("/api/tasks/bulk", { action: "cancel", filter: { type: "plain" }, stauts: "failed" }),
+        server.post("/api/tasks", { type: "plain", stauts: "failed" }),
+        server.post(`/api/tasks/${id}/retry`, { stauts: true })
+      ]
+      for (const request of requests) {
+        const { errors } = yield* HttpServer.problem(yield* request, 400)
+        assert.include(JSON.stringify(errors), "stauts")
+      }
+      const { tasks } = yield* server.tasks.list({ query: {} })
+      assert.deepStrictEqual(tasks.map(({ status }) => status), ["queued"])
+      // what is the task's own may have any
+      yield* server.tasks.enqueue({ payload: { type: "plain", payload: { a: { b: 1 } }, metadata: { c: { d: 1 } } } })
+    }).pipe(Harness.onDatabase))
+})
+
+describe("a task that is nested deep", () => {
+  const nested = (depth: number) => `${"[".repeat(depth)}${"]".repeat(depth)}`
+
+  it.live("is shown as far as it goes", () =>
+    Effect.gen(function*() {
+      const server = yield* HttpServer.serve()
+      const id = yield* Harness.insert("plain", { payload: `{"a":${nested(5000)}}` })
+      const { payload } = yield* server.tasks.get({ params: { id: idOf(id) } })
+      assert.include(JSON.stringify(payload), "[\"…\"]")
+    }).pipe(Harness.onDatabase))
+
+  it.live("is not stored", () =>
+    Effect.gen(function*() {
+      const server = yield* HttpServer.serve()
+      const enqueue = (depth: number) =>
+        server.post("/api/tasks", { type: "plain", payload: JSON.parse(nested(depth)) })
+      assert.strictEqual((yield* enqueue(200)).status, 201)
+      const { detail } = yield* HttpServer.problem(yield* enqueue(201), 422)
+      assert.include(detail, "it is nested deeper than 200")
+    }).pipe(Harness.onDatabase))
+})
+
 describe("the list", () => {
   it.live("narrows by every field, and finds pieces of text without wildcards", () =>
     Effect.gen(function*() {
@@ -350,6 +395,10 @@ describe("one task is steered", () => {
         yield* post(id, "retry", { resetAttempts: true })
         assert.strictEqual((yield* Harness.rowOf(id)).attempts, 0)
       }
+      const bare = yield* Harness.insert("plain", { status: "failed" })
+      const headers = { "content-type": "application/json" }
+      assert.strictEqual((yield* server.http.post(`/api/tasks/${bare}/retry`, { headers })).status, 200)
+      assert.strictEqual((yield* Harness.rowOf(bare)).status, "queued")
       const done = yield* Harness.insert("plain", { status: "failed", unique_key: "k" })
       yield* Harness.insert("plain", { unique_key: "k" })
       assert.strictEqual(yield* outcome(done, "retry", 409), "duplicate")

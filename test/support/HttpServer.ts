@@ -23,7 +23,12 @@ class Tested extends HttpApi.make("spindle").add(Api.OverviewGroup).add(Api.Task
 
 const routes = HttpApiBuilder.layer(Tested).pipe(
   Layer.provide([OverviewGroup.layer, TasksGroup.layer]),
-  Layer.provide([Browse.layer, TaskQueue.layer, HttpApiMiddleware.layerProblemDetails({ includeDetails: true })])
+  Layer.provide([
+    Browse.layer,
+    TaskQueue.layer,
+    HttpApiMiddleware.layerProblemDetails({ includeDetails: true }),
+    Api.Refusals.layer
+  ])
 )
 
 /** What a server may know of a worker in its process. */

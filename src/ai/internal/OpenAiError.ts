@@ -133,11 +133,14 @@ const rootOf = (error: unknown): string => {
 }
 
 const maxLength = 500
+const maxRead = 4000
 
 const masked = (text: string, { apiKey }: Request): string => {
   const line = (apiKey === undefined || apiKey.length < 4 ? text : text.replaceAll(apiKey, "[key]"))
+    .slice(0, maxRead)
+    .toWellFormed()
     .replaceAll(/\bsk-([\w*…-]|\.(?=[\w.*-]))+/g, "[key]")
-    .replaceAll(/[\w-]*\*{3,}[\w*-]*/g, "[key]")
+    .replaceAll(/(?<![\w-])[\w-]*\*{3,}[\w*-]*/g, "[key]")
     .replaceAll(/\s+/g, " ")
     .trim()
   return line.length <= maxLength ? line : `${line.slice(0, maxLength - 1).toWellFormed()}…`

@@ -77,6 +77,7 @@ const Route = ({ curl, route }: { readonly route: OpenApi.Route; readonly curl: 
       <span class={`method ${route.method}`}>{route.method}</span> <code>{route.path}</code>
     </h3>
     {route.summary !== undefined && <p>{route.summary}</p>}
+    {route.description !== undefined && <p class="muted">{route.description}</p>}
     {route.parameters.length > 0 && (
       <table class="parameters">
         <thead>

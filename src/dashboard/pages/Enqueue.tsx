@@ -65,7 +65,10 @@ export const Enqueue = () => {
 
   if (session !== undefined && !mayAct) {
     return (
-      <Trouble title="This server only shows" message="WORKER_HTTP_READONLY is set: tasks are enqueued elsewhere." />
+      <Trouble
+        title="This server only shows"
+        message="WORKER_HTTP_READONLY is set, or readOnly of an embedded dashboard: tasks are enqueued elsewhere."
+      />
     )
   }
   if (missing !== undefined) return <Trouble title={`Task ${from} cannot be edited`} message={missing} />

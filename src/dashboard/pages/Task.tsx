@@ -58,7 +58,7 @@ const Known = ({ id }: { readonly id: Ids.TaskId }) => {
       ? (
         <Trouble
           title={`There is no task ${id}`}
-          message="It was never there, or its time is over: what has ended is removed after a while."
+          message="It was never there, or somebody has deleted it."
         />
       )
       : <Trouble title={`Task ${id} cannot be read`} message={problem.message} again={reload} />

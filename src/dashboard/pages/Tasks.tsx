@@ -98,7 +98,8 @@ export const TaskList = () => {
                 filter={filter}
                 total={value?.total}
                 ids={everything ? undefined : [...selected]}
-                wholePage={all && !everything && value?.total !== undefined && more(value.total, selected.size)}
+                wholePage={all && !everything && Tasks.isNarrow(filter) && value?.total !== undefined &&
+                  more(value.total, selected.size)}
                 selectEverything={() => setEverything(true)}
                 clear={deselect}
                 done={() => {

@@ -103,7 +103,7 @@ const Leaf = ({ value }: { readonly value: null | boolean | number | string }) =
   const long = value.length > longText && !whole
   return (
     <span class="string">
-      {JSON.stringify(long ? value.slice(0, longText) : value).replaceAll("\\n", "\n").replaceAll("\\\"", "\"")}
+      {Json.quoted(long ? value.slice(0, longText) : value)}
       {long && (
         <button type="button" class="link" onClick={() => setWhole(true)}>
           {`… all ${value.length.toLocaleString("en-US")} characters`}

@@ -55,7 +55,11 @@ export const Shell = ({ children }: { readonly children: ComponentChildren }) =>
           ))}
         </nav>
         <div class="controls">
-          {known?.readOnly === true && <span class="badge" title="WORKER_HTTP_READONLY is set">read-only</span>}
+          {known?.readOnly === true && (
+            <span class="badge" title="WORKER_HTTP_READONLY is set, or readOnly of an embedded dashboard">
+              read-only
+            </span>
+          )}
           <button
             type="button"
             class={`plain live ${trouble !== undefined ? "lost" : isPaused ? "paused" : ""}`}
