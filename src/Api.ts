@@ -327,6 +327,7 @@ export class Tasks extends HttpApiGroup.make("tasks").add(
       description: "Up to 5,000 or about two seconds a call: pass `next` as `before` until it is null"
     })
   ),
+  // Substitutes of `EventSource` add parameters of their own.
   HttpApiEndpoint.get("events", "/:id/events", {
     params: id,
     query: { after: Schema.optionalKey(TaskEvent.PositionFromString) },
@@ -340,7 +341,7 @@ export class Tasks extends HttpApiGroup.make("tasks").add(
       description:
         "Server-sent events with the id `<epoch>-<seq>`. `Last-Event-ID` wins over `after`; 204 where the task has ended and nothing follows"
     })
-  )
+  ).annotate(HttpApi.QueryParseOptions, {})
 ).prefix("/api/tasks")
   // A filter that is misspelled would match everything.
   .annotate(HttpApi.QueryParseOptions, { onExcessProperty: "error" })

@@ -48,6 +48,8 @@ describe("a request", () => {
       }
       const { tasks } = yield* server.tasks.list({ query: {} })
       assert.deepStrictEqual(tasks.map(({ status }) => status), ["queued"])
+      // substitutes of EventSource send more
+      yield* HttpServer.problem(yield* server.get("/api/tasks/999/events?lastEventId=1-1"), 404)
       // what is the task's own may have any
       yield* server.tasks.enqueue({ payload: { type: "plain", payload: { a: { b: 1 } }, metadata: { c: { d: 1 } } } })
     }).pipe(Harness.onDatabase))
