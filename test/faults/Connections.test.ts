@@ -1,6 +1,6 @@
 import { PgClient } from "@effect/sql-pg"
 import { assert, describe, it } from "@effect/vitest"
-import { Cause, Deferred, Effect, Exit, Option, Redacted, Schema } from "effect"
+import { Cause, Deferred, Effect, Exit, Metric, Option, Redacted, Schema } from "effect"
 import * as Db from "../../src/Db.ts"
 import * as Task from "../../src/Task.ts"
 import * as TaskEvent from "../../src/TaskEvent.ts"
@@ -131,6 +131,29 @@ describe("a claim whose reply never arrives", () => {
         assert.deepInclude(yield* Harness.awaitOver(running), { status: "completed", attempts: 1, epoch: 1n })
       }).pipe(Harness.onDatabase), 30_000)
   }
+})
+
+describe("a look at what a lost claim took that fails", () => {
+  it.live("is no missed heartbeat", () =>
+    Effect.gen(function*() {
+      const { proxy, script, worker } = yield* proxied({
+        lease: "4 seconds",
+        notifications: "off",
+        pollInterval: "4 seconds"
+      })
+      const first = yield* Harness.insert("plain")
+      yield* Harness.awaitOver(first)
+      const lost = yield* proxy.dropNextReply((request) => request.includes(worker.id) && request.includes("scripted"))
+      const id = yield* Harness.insert("scripted", { max_attempts: 1 })
+      yield* Deferred.await(lost)
+      // the text of a statement is sent when a connection first prepares it
+      yield* Deferred.await(yield* proxy.dropNextReply((request) => request.includes("locked_by as \"lockedBy\"")))
+      const { proceed } = yield* script.next(id)
+      const missed = (yield* Metric.snapshot).filter(({ id }) => id === "spindle_heartbeats_missed_total")
+      assert.deepStrictEqual(missed.map(({ state }) => Number("count" in state ? state.count : Number.NaN)), [0])
+      yield* proceed(Effect.succeed(null))
+      assert.deepInclude(yield* Harness.awaitOver(id), { status: "completed", attempts: 1 })
+    }).pipe(Harness.onDatabase), 40_000)
 })
 
 describe("a shutdown after a claim whose reply never arrived", () => {

@@ -228,7 +228,11 @@ describe("a follower", () => {
       const queue = yield* TaskQueue.TaskQueue
       const ids = yield* tasks(12)
       const seen = new Map<bigint, Array<number>>(ids.map((id) => [id, []]))
-      const following = yield* follow(queue, ids, (id, seq) => seen.get(id)!.push(seq))
+      const told = yield* Queue.unbounded<bigint>()
+      const following = yield* follow(queue, ids, (id, seq) => {
+        seen.get(id)!.push(seq)
+        Queue.offerUnsafe(told, id)
+      })
       yield* connected
       for (const seq of [1, 2]) {
         yield* sql`
@@ -236,6 +240,7 @@ describe("a follower", () => {
           select id, 1, ${seq}, 'text_delta', jsonb_build_object('text', repeat('x', 3000000)) from unnest(${ids}::bigint[]) id`
       }
       yield* sql`select pg_notify('spindle_task_events', ${ids.join()})`
+      yield* Queue.takeN(told, 24)
       yield* finish(ids)
       yield* Effect.forEach(following, Fiber.join)
       for (const id of ids) assert.deepStrictEqual(seen.get(id), [1, 2, 3])
