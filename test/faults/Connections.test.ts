@@ -6,6 +6,7 @@ import * as Task from "../../src/Task.ts"
 import * as TaskEvent from "../../src/TaskEvent.ts"
 import * as TaskGroup from "../../src/TaskGroup.ts"
 import type * as Worker from "../../src/Worker.ts"
+import * as Cli from "../support/Cli.ts"
 import * as FaultProxy from "../support/FaultProxy.ts"
 import { TestDatabase } from "../support/TestDatabase.ts"
 import * as Harness from "../support/WorkerHarness.ts"
@@ -181,6 +182,30 @@ describe("a shutdown after a claim whose reply never arrived", () => {
         yield* Harness.assertContract
       }).pipe(Harness.onDatabase), 30_000)
   }
+})
+
+describe("a service that is told to stop while a claim is not answered", () => {
+  it.live("gives back what it took, and exits with 0 although that connection is dead", () =>
+    Effect.gen(function*() {
+      const { url } = yield* TestDatabase
+      const { hostname, port } = new URL(Redacted.value(url))
+      const proxy = yield* FaultProxy.make({ host: hostname, port: Number(port) })
+      const service = yield* Cli.spawn({
+        DATABASE_URL: Redacted.value(proxy.url(url)),
+        WORKER_NOTIFICATIONS: "on",
+        WORKER_POLL_INTERVAL: "60000",
+        WORKER_SHUTDOWN_GRACE: "0"
+      }, ["start"])
+      yield* service.says("worker started")
+      const payload = "{\"ms\": 1}"
+      yield* Harness.awaitOver(yield* Harness.insert("demo:sleep", { payload }))
+      const lost = yield* proxy.dropNextReply((request) => request.includes("demo:sleep"), "hang")
+      const id = yield* Harness.insert("demo:sleep", { payload })
+      yield* Deferred.await(lost)
+      yield* service.signal("SIGTERM")
+      assert.strictEqual(yield* service.ended, 0, service.output().stderr)
+      assert.deepInclude(yield* Harness.rowOf(id), { status: "queued", attempts: 0, locked_by: null })
+    }).pipe(Harness.onDatabase), 40_000)
 })
 
 describe("a write whose reply never arrives", () => {
