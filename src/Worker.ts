@@ -10,6 +10,7 @@ import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Latch from "effect/Latch"
 import * as Layer from "effect/Layer"
+import * as LogLevel from "effect/LogLevel"
 import * as Option from "effect/Option"
 import * as PubSub from "effect/PubSub"
 import * as References from "effect/References"
@@ -183,6 +184,8 @@ const settingsLayer = (given: Partial<Options>) =>
       )
       const bus = yield* Lifecycle.Bus
       const stats = yield* Stats
+      // Asked once: a task that nobody logs costs nothing here.
+      const log = (yield* LogLevel.isEnabled("Debug")) ? Effect.runForkWith(yield* Effect.context<never>()) : undefined
       return Settings.Settings.of({
         ...resolved,
         workerId: yield* Settings.workerId(given.id),
@@ -190,10 +193,36 @@ const settingsLayer = (given: Partial<Options>) =>
         publish: (event, millis) => {
           stats.record(event, millis)
           PubSub.publishUnsafe(bus, event)
+          if (log !== undefined) log(logged(event, millis))
         }
       })
     })
   )
+
+// A failure is logged where it is judged, as a warning.
+const logged = (event: Lifecycle.Event, millis: number): Effect.Effect<void> => {
+  const { id, tag, type } = event.task
+  const annotated = (effect: Effect.Effect<void>, more: Readonly<Record<string, number>>) =>
+    Effect.annotateLogs(effect, {
+      taskId: String(id),
+      taskType: type,
+      ...(tag === null ? undefined : { tag }),
+      ...more
+    })
+  switch (event._tag) {
+    case "Started":
+      return annotated(Effect.logDebug("task started"), { attempt: event.attempt, waitedMillis: millis })
+    case "Completed":
+      return annotated(Effect.logDebug("task completed"), { ranMillis: millis })
+    case "Cancelled":
+      return annotated(Effect.logDebug("task cancelled"), { ranMillis: millis })
+    case "Released":
+      return annotated(Effect.logDebug("task put back"), { ranMillis: millis })
+    case "Created":
+    case "Failed":
+      return Effect.void
+  }
+}
 
 const connectionLayer = Layer.effect(
   Connection.Connection,

@@ -58,9 +58,10 @@ export const run = Effect.fnUntraced(function*(tasks: Option.Option<string>) {
   return yield* Effect.gen(function*() {
     // A port that is taken stops the start before anything else has begun.
     const server = Option.isSome(http) ? yield* listen(http.value) : undefined
-    return yield* Effect.provide(
-      serve(options, handlers, Option.getOrElse(tasks, () => "built in"), server),
-      Database.layer
+    return yield* serve(options, handlers, Option.getOrElse(tasks, () => "built in"), server).pipe(
+      // The worker ends before the database that it and its handlers use.
+      Effect.scoped,
+      Effect.provide(Database.layer)
     )
   }).pipe(Effect.scoped)
 }, (effect) => Effect.provide(effect, Layer.provideMerge(Telemetry.layer, Logging.layer("Info"))))

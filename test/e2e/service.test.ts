@@ -198,6 +198,29 @@ describe("without a database", () => {
 })
 
 it.live(
+  "the embedded database outlives the tasks that finish at a shutdown",
+  () =>
+    Effect.gen(function*() {
+      const cwd = yield* Provider.temporaryDirectory
+      const command = Effect.fnUntraced(function*(...args: ReadonlyArray<string>) {
+        const running = yield* Cli.spawn({}, args, { cwd })
+        assert.strictEqual(yield* running.ended, 0, running.output().stderr)
+        return running.output().stdout
+      })
+      // No other process uses the server when the service stops.
+      const service = yield* Cli.spawn({ WORKER_LOG_LEVEL: "debug" }, ["start"], { cwd })
+      yield* service.says("worker started")
+      const id = (yield* command("enqueue", "demo:sleep", "{\"ms\":2000}")).trim()
+      yield* service.says("task started")
+      yield* service.signal("SIGTERM")
+      assert.strictEqual(yield* service.ended, 0)
+      assert.notInclude(service.output().stderr, "the database does not do what is asked of it")
+      assert.strictEqual(JSON.parse(yield* command("show", id, "--json")).status, "completed")
+    }),
+  60_000
+)
+
+it.live(
   "in an empty directory, two services share the embedded database, and one takes over from the other",
   () =>
     Effect.gen(function*() {

@@ -1,6 +1,6 @@
 import { PgClient } from "@effect/sql-pg"
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Layer, Metric, PubSub, Stream } from "effect"
+import { Effect, Layer, Metric, PubSub, References, Stream } from "effect"
 import * as Lifecycle from "../../src/Lifecycle.ts"
 import * as Task from "../../src/Task.ts"
 import * as TaskGroup from "../../src/TaskGroup.ts"
@@ -85,6 +85,31 @@ describe("what a worker tells", () => {
         errorKind: "failure",
         errorTag: "Refused"
       })
+    }).pipe(Harness.onDatabase))
+})
+
+describe("a worker's log at debug", () => {
+  it.live("tells when a task starts and how it ends", () =>
+    Effect.gen(function*() {
+      const told = Effect.fnUntraced(function*(level: "Debug" | "Info") {
+        const lines: Array<Harness.LogLine> = []
+        const script = Harness.script()
+        const { stop } = yield* Harness.launch(Harness.Tasks, script.handlers, {}, {
+          references: Layer.merge(Harness.keepLogs(lines), Layer.succeed(References.MinimumLogLevel, level))
+        })
+        const id = yield* Harness.insert("scripted", { tag: "blue" })
+        yield* (yield* script.next(id)).proceed(Effect.succeed(1))
+        yield* Harness.awaitOver(id)
+        yield* stop
+        return { id, lines: lines.filter(({ message }) => message.startsWith("task ")) }
+      })
+      const { id, lines } = yield* told("Debug")
+      assert.deepStrictEqual(lines.map(({ message }) => message), ["task started", "task completed"])
+      for (const { annotations } of lines) {
+        assert.deepInclude(annotations, { taskId: String(id), taskType: "scripted", tag: "blue" })
+      }
+      assert.deepInclude(lines[0]!.annotations, { attempt: 1 })
+      assert.deepStrictEqual((yield* told("Info")).lines, [])
     }).pipe(Harness.onDatabase))
 })
 
