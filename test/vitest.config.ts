@@ -7,7 +7,7 @@ export default defineConfig({
     globalSetup: ["test/support/globalSetup.ts"],
     setupFiles: ["test/support/setup.ts"],
     // The tests wait for a database more than they compute.
-    maxWorkers: Math.max(2, Math.ceil(Os.availableParallelism() / 2)),
+    maxWorkers: Math.max(3, Math.ceil(Os.availableParallelism() / 2)),
     // Time belongs to Effect's TestClock.
     fakeTimers: { toFake: [] },
     testTimeout: 30_000,
