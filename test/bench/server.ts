@@ -28,7 +28,10 @@ const prefix = `spindle_bench_${process.pid}`
 
 /** One connection to a database of the server. */
 export const connectTo = (url: Redacted.Redacted): Effect.Effect<SqlClient.SqlClient, SqlError.SqlError, Scope.Scope> =>
-  Effect.map(Layer.build(PgClient.layer({ url, maxConnections: 1 })), Context.get(PgClient.PgClient))
+  Effect.map(
+    Layer.build(PgClient.layer({ url, maxConnections: 1, maxMessageSize: 2 ** 28 })),
+    Context.get(PgClient.PgClient)
+  )
 
 export class Server extends Context.Service<Server, {
   /** Whether the bench has started it. */

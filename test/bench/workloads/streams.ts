@@ -24,12 +24,18 @@ const seconds = 60
 const pauseSeconds = 5
 const cancels = 100
 
+// Written for one plan, whatever the statistics of the young tables say.
 const watchSql = `
-select e.task_id, e.seq, e.data ->> 'text' as text
+select w.task_id, e.seq, e.text
   from unnest($1::bigint[], $2::int[]) as w (task_id, seq)
-  join spindle.task_events e on e.task_id = w.task_id and e.epoch = 1 and e.seq > w.seq
- where e.type = 'text_delta'
- order by e.task_id, e.seq`
+ cross join lateral (
+       select seq, data ->> 'text' as text
+         from spindle.task_events
+        where task_id = w.task_id and epoch = 1 and seq > w.seq and type = 'text_delta'
+        order by task_id, epoch, seq
+        limit 1000
+       ) e
+ order by w.task_id, e.seq`
 
 // Each token is the time at which it was sent; the row counts from when another connection has read it.
 const watch = Effect.fnUntraced(function*(sql: PgClient.PgClient, ids: ReadonlyArray<bigint>) {
