@@ -30,7 +30,7 @@ layer(Browser.layer, { excludeTestServices: true })("the page before its server"
           await lengthOver(page, 0)
           const overview = await context.newPage()
           await overview.goto(url)
-          await overview.locator(".counters").waitFor()
+          await overview.getByText(/^version \d/).waitFor()
           await overview.getByText("Everything turns").waitFor()
 
           await run(first.service.signal(signal))
