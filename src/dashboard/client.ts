@@ -53,12 +53,27 @@ const problemOf = (cause: Cause.Cause<unknown>): Problem => {
     : { tag, message, away: false }
 }
 
+let leaving = false
+
+/** Ends the session. What is refused meanwhile is refused because of it, and leads nowhere else. */
+export const signOut = async (): Promise<Problem | undefined> => {
+  leaving = true
+  const answer = await call((client) => client.sessions.logout())
+  if (answer.ok || answer.problem.tag === "Unauthorized") {
+    location.assign(`${prefix}/login`)
+    return
+  }
+  leaving = false
+  return answer.problem
+}
+
 /** Runs an effect of the page. Where the token has run out, the page is loaded again and the server asks for it. */
 export const run = async <A>(effect: Effect.Effect<A, unknown>, signal?: AbortSignal): Promise<Answer<A>> => {
   const exit = await Effect.runPromiseExit(effect, { signal })
   if (Exit.isSuccess(exit)) return { ok: true, value: exit.value }
   const problem = problemOf(exit.cause)
-  if (problem.tag === "Unauthorized") {
+  if (problem.tag === "Unauthorized" && !leaving) {
+    leaving = true
     location.assign(`${prefix}/login?from=${encodeURIComponent(location.pathname + location.search)}`)
   }
   return { ok: false, problem }

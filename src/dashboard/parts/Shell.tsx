@@ -1,6 +1,6 @@
 import type { ComponentChildren } from "preact"
 import { useEffect, useState } from "preact/hooks"
-import { call, prefix } from "../client.ts"
+import { prefix, signOut } from "../client.ts"
 import * as Format from "../format.ts"
 import { bindings, useKeys } from "../keyboard.ts"
 import { lost, paused, useResource } from "../refresh.ts"
@@ -10,7 +10,7 @@ import * as Store from "../store.ts"
 import * as Theme from "../theme.ts"
 import { Confirmation, Dialog } from "./Dialog.tsx"
 import { Icon } from "./Icon.tsx"
-import { Toasts } from "./Toasts.tsx"
+import { say, Toasts } from "./Toasts.tsx"
 
 const pages = [
   { path: "/", name: "Overview", keys: "g o" },
@@ -82,7 +82,7 @@ export const Shell = ({ children }: { readonly children: ComponentChildren }) =>
               class="plain"
               aria-label="Sign out"
               title="Sign out"
-              onClick={() => void signOut()}
+              onClick={() => void leave()}
             >
               <Icon name="exit" />
             </button>
@@ -108,9 +108,9 @@ export const Shell = ({ children }: { readonly children: ComponentChildren }) =>
 
 const isAt = (path: string, to: string) => path === to || (to !== "/" && path.startsWith(`${to}/`))
 
-const signOut = async () => {
-  await call((client) => client.sessions.logout())
-  location.assign(`${prefix}/login`)
+const leave = async () => {
+  const problem = await signOut()
+  if (problem !== undefined) say(`You are still signed in: ${problem.message}`, "bad")
 }
 
 const icons = { system: "system", light: "sun", dark: "moon" } as const
