@@ -60,6 +60,8 @@ export interface Written {
   readonly accepted: ReadonlyArray<bigint>
   readonly cancelled: ReadonlyArray<bigint>
   readonly overruled: ReadonlyArray<bigint>
+  /** Which of the events are not stored, as the claim was not this worker's: their places in the list, from 1. */
+  readonly refused: ReadonlyArray<number>
 }
 
 // PostgreSQL takes a notification of less than 8,000 bytes.
@@ -70,7 +72,7 @@ const notificationBytes = 7999
  * else's open transaction locks: nobody waits here. `settled` keeps `cancelled`, or whatever else somebody wrote there, and
  * the closing event follows the status that stays, so that the canceller, the row and the stream always agree.
  *
- * Events of a claim that this worker has lost are not stored. Repeating the statement changes nothing.
+ * Events of a claim that this worker has lost are not stored, and it is told which. Repeating the statement changes nothing.
  * Rows are looked up one by one from the values given: a plan that began with the rows would walk all that are locked.
  *
  * @category statements
@@ -82,7 +84,7 @@ with said as (
   select event.task_id, event.epoch, event.seq, event.type, event.data::jsonb
     from unnest($2::bigint[], $3::bigint[], $4::int[], $5::text[], $6::text[])
       as event(task_id, epoch, seq, type, data)
-   where (select t.locked_by from ${s}.tasks t where t.id = event.task_id and t.epoch = event.epoch) = $1
+   where ${holder(s)} = $1
       on conflict do nothing
   returning task_id
 ), held as materialized (
@@ -144,7 +146,16 @@ select (select array_agg(id) from settled) as accepted,
        (select count(pg_notify(${Names.literal(Names.channel(schema, "task_queued"))}, queue))
           from (select distinct queue from settled
                  where status = 'queued' and run_at <= now() + interval '1 minute'
-                    or status = 'cancelled' and unique_key is not null) freed) as woken`
+                    or status = 'cancelled' and unique_key is not null) freed) as woken,
+       (select array_agg(event.place::int order by event.place)
+          from unnest($2::bigint[], $3::bigint[], $4::int[]) with ordinality as event(task_id, epoch, seq, place)
+         where (select count(*) from said) < cardinality($2::bigint[])
+           and ${holder(s)} is distinct from $1
+           and (select true from ${s}.task_events e
+                 where e.task_id = event.task_id and e.epoch = event.epoch and e.seq = event.seq) is null) as refused`
+
+const holder = (s: string) =>
+  `(select t.locked_by from ${s}.tasks t where t.id = event.task_id and t.epoch = event.epoch)`
 
 /**
  * @category statements

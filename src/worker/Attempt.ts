@@ -51,6 +51,8 @@ export class Attempt {
   postponed = 0
   /** Whether nothing more is accepted from it: its outcome is known, or the row is somebody else's. */
   closed = false
+  /** Whether one of its events was not stored, as the row was not this claim's: `seq` is then of the last one before. */
+  refused = false
 
   constructor(row: ClaimedRow, leasedAt: number) {
     this.row = row
@@ -67,6 +69,18 @@ export class Attempt {
       createdAt: toDateTime(row.createdAt),
       runAt: toDateTime(row.runAt)
     }
+  }
+
+  /** Interrupts the handler, and tells whether this was what interrupted it. */
+  interrupt(reason: Interruption, now: number): boolean {
+    const first = this.interruption === undefined
+    if (first) {
+      this.interruption = reason
+      this.interruptedAt = now
+    }
+    if (reason === "lost") this.closed = true
+    this.fiber?.interruptUnsafe()
+    return first
   }
 }
 

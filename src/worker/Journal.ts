@@ -20,6 +20,7 @@ import { annotations, type Attempt, keyOf, monotonicMillis } from "./Attempt.ts"
 import { Backlog, type Item, type Verdict } from "./Backlog.ts"
 import * as Loop from "./Loop.ts"
 import { Measures } from "./Measures.ts"
+import { Outcome, toEntry } from "./Outcome.ts"
 import { Pulses } from "./Pulse.ts"
 import { Settings } from "./Settings.ts"
 import * as Spans from "./Spans.ts"
@@ -93,9 +94,25 @@ export class Journal extends Context.Service<Journal, {
       const finish = (item: Item, verdict: Verdict) => {
         if (item.outcome !== undefined) {
           unfinishedOutcomes--
-          item.settled(verdict, item.outcome)
+          item.settled(item.attempt.refused && verdict === "accepted" ? "stale" : verdict, item.outcome)
         }
         if (--unfinished === 0) written.openUnsafe()
+      }
+
+      // Its claim was lost, be it that the same worker has it again: an outcome would tell of something that nobody can read.
+      const lose = ({ attempt, event }: Item) => {
+        if (attempt.refused || event === undefined) return
+        if (!attempt.closed && attempt.interrupt("lost", monotonicMillis(clock))) measures.leasesLost++
+        attempt.closed = true
+        attempt.refused = true
+        attempt.seq = event.seq - 1
+      }
+
+      const stillDue = (item: Item): ReadonlyArray<Item> => {
+        if (!item.attempt.refused) return [item]
+        if (item.outcome !== undefined) return [{ ...item, outcome: withdrawn(item.attempt) }]
+        finish(item, "stale")
+        return []
       }
 
       // Off the writer's way, so that one task's lock does not hold up the outcomes of others. A claim that passes by
@@ -139,6 +156,10 @@ export class Journal extends Context.Service<Journal, {
         const cancelled = new Set(result.cancelled)
         const overruled = new Set(result.overruled)
         const open: Array<Item> = []
+        if (result.refused.length > 0) {
+          const said = items.filter(({ event }) => event !== undefined)
+          for (const place of result.refused) lose(said[place - 1]!)
+        }
         for (const item of items) {
           if (item.outcome === undefined) finish(item, "accepted")
           else if (!accepted.has(item.outcome.taskId)) open.push(item)
@@ -176,19 +197,24 @@ export class Journal extends Context.Service<Journal, {
         }
       })
 
+      const record = (given: ReadonlyArray<Item>) =>
+        Effect.suspend(() => {
+          const items = given.flatMap(stillDue)
+          return items.length === 0 ? Effect.void : Effect.flatMap(persist(items), (result) => conclude(items, result))
+        })
+
       // Something in the batch is refused. What is refused for its values is stored in another form; what is refused for
       // any other reason waits on its own until it is accepted.
       const isolate = Effect.fnUntraced(function*(items: ReadonlyArray<Item>) {
         const waiting: Array<string> = []
         for (const item of items) {
-          const record = (written: Item) => Effect.flatMap(persist([written]), (result) => conclude([written], result))
-          yield* record(item).pipe(
+          yield* record([item]).pipe(
             Effect.catchIf(refusesValues, (error) =>
               Effect.andThen(
                 Effect.logWarning("the database refused a value", error.message).pipe(
                   Effect.annotateLogs(annotations(item.attempt))
                 ),
-                record(storable(item, error))
+                record([storable(item, error)])
               )),
             Effect.catch((error) => {
               waiting.push(error.message)
@@ -213,10 +239,7 @@ export class Journal extends Context.Service<Journal, {
         }
         const items = backlog.take()
         lastWriteAt = clock.currentTimeMillisUnsafe()
-        yield* persist(items).pipe(
-          Effect.flatMap((result) => conclude(items, result)),
-          Effect.catch(() => isolate(items))
-        )
+        yield* Effect.catch(record(items), () => isolate(items))
       })
 
       return Journal.of({
@@ -259,6 +282,9 @@ const storable = (item: Item, error: StorageError): Item =>
   item.event !== undefined
     ? { ...item, event: { ...item.event, data: JSON.stringify({ sanitized: true, json: item.event.data }) } }
     : { ...item, outcome: refused(item.outcome, error) }
+
+const withdrawn = (attempt: Attempt): OutcomeEntry =>
+  toEntry(Outcome.Released({ reason: "lease_expired" }), attempt, true)
 
 const refused = (outcome: OutcomeEntry, { message }: StorageError): OutcomeEntry => {
   const error = { kind: "defect", tag: "Unstorable", message: `The outcome could not be stored. ${message}` }

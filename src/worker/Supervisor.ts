@@ -247,15 +247,7 @@ export class Supervisor extends Context.Service<Supervisor, {
               putBack(attempt, reason)
               return false
             }
-            if (!running.has(attempt)) return false
-            const first = attempt.interruption === undefined
-            if (first) {
-              attempt.interruption = reason
-              attempt.interruptedAt = monotonicMillis(clock)
-            }
-            if (reason === "lost") attempt.closed = true
-            attempt.fiber?.interruptUnsafe()
-            return first
+            return running.has(attempt) && attempt.interrupt(reason, monotonicMillis(clock))
           }
 
           const expire = Effect.gen(function*() {

@@ -50,7 +50,7 @@ const emptyStore = Effect.gen(function*() {
   return yield* Harness.makeStore
 })
 
-const none = { accepted: [], cancelled: [], overruled: [] }
+const none = { accepted: [], cancelled: [], overruled: [], refused: [] }
 
 layer(Harness.database, { excludeTestServices: true })("write", (it) => {
   it.effect("stores events, then the outcome with what closes the claim", () =>
@@ -61,7 +61,7 @@ layer(Harness.database, { excludeTestServices: true })("write", (it) => {
         yield* store.write("worker", [event(id), event(id, { seq: 2, type: "more" })], [
           outcome(id, { result: "{\"a\": [2]}", closingSeq: 3, closingData: "{\"x\": 1}" })
         ]),
-        { accepted: [id], cancelled: [], overruled: [] }
+        { ...none, accepted: [id] }
       )
       const row = yield* Harness.rowOf(id)
       assert.deepInclude(row, { status: "completed", result: { a: [2] }, attempts: 1, locked_by: null })
@@ -133,7 +133,7 @@ layer(Harness.database, { excludeTestServices: true })("write", (it) => {
       const before = yield* Effect.forEach(ids, Harness.rowOf)
       assert.deepStrictEqual(
         yield* store.write("worker", ids.map((id) => event(id)), ids.map((id) => outcome(id, { closingSeq: 2 }))),
-        none
+        { ...none, refused: [1, 2, 3] }
       )
       assert.deepStrictEqual(yield* store.write("worker", [], [outcome(999_999n)]), none)
       assert.deepStrictEqual(yield* Effect.forEach(ids, Harness.rowOf), before)
@@ -148,8 +148,8 @@ layer(Harness.database, { excludeTestServices: true })("write", (it) => {
         const id = yield* held()
         yield* sql`update spindle.tasks set status = ${status} where id = ${id}`
         assert.deepStrictEqual(yield* store.write("worker", [], [outcome(id, { closingSeq: 1 })]), {
+          ...none,
           accepted: [id],
-          cancelled: [],
           overruled: [id]
         })
         assert.deepInclude(yield* Harness.rowOf(id), { status, locked_by: null, result: null })
@@ -174,9 +174,9 @@ layer(Harness.database, { excludeTestServices: true })("write", (it) => {
         const cancelled = yield* Harness.rowOf(id)
         assert.deepInclude(cancelled, { status: "cancelled", locked_by: "worker" })
         assert.deepStrictEqual(yield* store.write("worker", [event(id)], [outcome(id, { ...given, closingSeq: 2 })]), {
+          ...none,
           accepted: [id],
-          cancelled: [id],
-          overruled: []
+          cancelled: [id]
         })
         const row = yield* Harness.rowOf(id)
         assert.deepInclude(row, {
@@ -215,8 +215,12 @@ layer(Harness.database, { excludeTestServices: true })("write", (it) => {
     Effect.gen(function*() {
       const store = yield* emptyStore
       const id = yield* held()
+      const lost = yield* held({ locked_by: "other" })
       yield* store.write("worker", [event(id)], [])
-      yield* store.write("worker", [event(id, { data: "{\"n\": 2}" }), event(id, { seq: 2 })], [])
+      assert.deepStrictEqual(
+        yield* store.write("worker", [event(lost), event(id, { data: "{\"n\": 2}" }), event(id, { seq: 2 })], []),
+        { ...none, refused: [1] }
+      )
       assert.deepStrictEqual((yield* Harness.eventsOf(id)).map(({ data }) => data.n), [1, 1])
     }))
 
@@ -231,16 +235,15 @@ layer(Harness.database, { excludeTestServices: true })("write", (it) => {
         Effect.gen(function*() {
           yield* sql`update spindle.tasks set status = 'cancelled' where id = ${locked}`
           assert.deepStrictEqual(yield* store.write("worker", [], [outcome(locked), outcome(free)]), {
-            accepted: [free],
-            cancelled: [],
-            overruled: []
+            ...none,
+            accepted: [free]
           })
         })
       )
       assert.deepStrictEqual(yield* store.write("worker", [], [outcome(locked)]), {
+        ...none,
         accepted: [locked],
-        cancelled: [locked],
-        overruled: []
+        cancelled: [locked]
       })
       yield* Harness.assertContract
     }))

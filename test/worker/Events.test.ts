@@ -1,6 +1,7 @@
 import { PgClient } from "@effect/sql-pg"
 import { assert, describe, it } from "@effect/vitest"
 import { Cause, Deferred, Effect, Exit, Redacted, Schema } from "effect"
+import * as Db from "../../src/Db.ts"
 import * as Task from "../../src/Task.ts"
 import * as TaskEvent from "../../src/TaskEvent.ts"
 import * as TaskGroup from "../../src/TaskGroup.ts"
@@ -150,6 +151,98 @@ describe("events", () => {
       yield* Harness.awaitAllOver
       yield* Harness.assertContract
     }).pipe(Harness.onDatabase), 40_000)
+
+  // As by a crash of the server: claims do not wait for the disk, what is stored under them does.
+  const loseClaim = (id: bigint) =>
+    Effect.flatMap(PgClient.PgClient, (sql) =>
+      sql`update spindle.tasks
+             set status = 'queued', epoch = epoch - 1, attempts = attempts - 1, locked_by = null,
+                 lease_expires_at = null, started_at = null, run_at = now() + interval '1 hour'
+           where id = ${id}`)
+
+  const dueAgain = (id: bigint) =>
+    Effect.gen(function*() {
+      const sql = yield* PgClient.PgClient
+      yield* sql`update spindle.tasks set run_at = now() where id = ${id}`
+      yield* sql`notify spindle_task_queued, 'default'`
+    })
+
+  for (const unwinds of ["before the same worker has it again", "after the same worker has it again"]) {
+    it.live(`that were lost with their claim take the attempt along, which ends ${unwinds}`, () =>
+      Effect.gen(function*() {
+        const script = Harness.script()
+        yield* Harness.launch(Harness.Tasks, script.handlers, { lease: "1 hour" })
+        const [id, other] = yield* Harness.insertMany("scripted", 2)
+        const first = yield* script.next(id!)
+        const witness = yield* script.next(other!)
+        yield* loseClaim(id!)
+        if (unwinds.startsWith("after")) first.unwind.closeUnsafe()
+        yield* first.proceed(Effect.andThen(first.execution.emit(delta("unheard")), Effect.never))
+        const exit = yield* Deferred.await(first.ended)
+        assert.isTrue(Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause))
+        if (unwinds.startsWith("before")) {
+          yield* witness.proceed(Effect.succeed(1))
+          yield* Harness.awaitOver(other!)
+        }
+        yield* dueAgain(id!)
+        if (unwinds.startsWith("after")) {
+          yield* Harness.awaitRow(id!, ({ status }) => status === "processing")
+          yield* first.unwind.open
+        }
+        const second = yield* script.next(id!)
+        yield* second.proceed(Effect.as(second.execution.emit(delta("heard")), 2))
+        const row = yield* Harness.awaitOver(id!)
+        assert.deepInclude(row, { status: "completed", result: 2, attempts: 1 })
+        const said = (yield* Harness.eventsOf(id!)).filter(({ type }) => type === "text_delta")
+        assert.deepStrictEqual(said.map(({ data }) => data.text), ["heard"])
+      }).pipe(Harness.onDatabase))
+  }
+
+  it.live("that were lost with their claim take the outcome along that was reached before this was known", () =>
+    Effect.gen(function*() {
+      const sql = yield* PgClient.PgClient
+      yield* sql.unsafe(`
+        create function wait() returns trigger language plpgsql as
+          $$ begin perform pg_advisory_xact_lock_shared(1); return new; end $$`)
+      yield* sql.unsafe(`
+        create trigger wait before insert on spindle.task_events for each row
+          when (new.data ->> 'text' = 'slow') execute function wait()`)
+      const script = Harness.script()
+      const worker = yield* Harness.launch(Harness.Tasks, script.handlers, { lease: "1 hour" })
+      const [id, other] = yield* Harness.insertMany("scripted", 2)
+      const first = yield* script.next(id!)
+      const witness = yield* script.next(other!)
+      const { locked_by } = yield* Harness.rowOf(id!)
+      yield* loseClaim(id!)
+      yield* Db.transaction(
+        sql,
+        Effect.gen(function*() {
+          yield* sql`select pg_advisory_xact_lock(1)`
+          const both = [first.execution.emit(delta("unheard")), witness.execution.emit(delta("slow"))]
+          yield* witness.proceed(Effect.as(Effect.all(both), 1))
+          yield* Deferred.await(witness.ended)
+          yield* first.proceed(Effect.succeed(1))
+          yield* Deferred.await(first.ended)
+          yield* Harness.eventually(
+            "the write",
+            sql`select from pg_locks where locktype = 'advisory' and not granted`,
+            (rows) => rows.length === 1
+          )
+          yield* sql`
+            update spindle.tasks
+               set status = 'processing', epoch = 1, attempts = 1, locked_by = ${locked_by},
+                   lease_expires_at = now() + interval '1 hour', started_at = now()
+             where id = ${id!}`
+        })
+      )
+      yield* Harness.awaitOver(other!)
+      yield* dueAgain(id!)
+      const second = yield* script.next(id!)
+      yield* second.proceed(Effect.as(second.execution.emit(delta("heard")), 2))
+      assert.deepInclude(yield* Harness.awaitOver(id!), { status: "completed", result: 2, attempts: 1 })
+      yield* worker.stop
+      assert.deepInclude((yield* worker.stats.snapshot).counters, { completed: 2, released: 1 })
+    }).pipe(Harness.onDatabase))
 
   it.live("that do not fit their schema, or are too large, are defects of the handler", () =>
     Effect.gen(function*() {
