@@ -87,6 +87,33 @@ layer(Browser.layer, { excludeTestServices: true })("the list of tasks", (it) =>
       })
     }))
 
+  it.effect("keeps what is typed while the page follows its address", () =>
+    Effect.gen(function*() {
+      const [, wanted] = yield* scheduled("hasty", 3)
+      yield* Browser.visit(async ({ open, page }) => {
+        await open("/tasks?tag=nobody")
+        await page.getByText("No task matches.").waitFor()
+        // Before the page is painted anew, as on a machine with much to do.
+        await page.evaluate(async (wanted) => {
+          const next = () =>
+            new Promise((resolve) => {
+              const { port1, port2 } = new MessageChannel()
+              port1.addEventListener("message", resolve)
+              port1.start()
+              port2.postMessage("next")
+            })
+          document.querySelector<HTMLButtonElement>("button.clear")!.click()
+          await next()
+          const search = document.querySelector<HTMLInputElement>("[name=q]")!
+          search.value = wanted
+          search.dispatchEvent(new Event("input", { bubbles: true }))
+        }, wanted!)
+        await page.waitForURL((url) => url.search === `?q=${wanted}`)
+        await rows(page).first().and(page.locator(`[data-row="${wanted}"]`)).waitFor()
+        assert.strictEqual(await page.getByLabel("Search").inputValue(), wanted)
+      })
+    }))
+
   it.effect("goes to older pages and back, and remembers the way through a reload", () =>
     Effect.gen(function*() {
       const ids = yield* scheduled("long", 120)
