@@ -40,7 +40,6 @@ layer(Browser.layer, { excludeTestServices: true })("the pages", (it) => {
   it.effect("the overview counts what happens by itself, and nothing on it moves", () =>
     Browser.visit(async ({ open, page, url }) => {
       await open("/")
-      await page.getByText("Everything turns").waitFor()
       await page.waitForFunction(() =>
         !document.querySelector("main")!.textContent.includes("…") && document.querySelectorAll("canvas").length === 4
       )

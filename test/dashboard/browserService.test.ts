@@ -31,7 +31,7 @@ layer(Browser.layer, { excludeTestServices: true })("the page before its server"
           const overview = await context.newPage()
           await overview.goto(url)
           await overview.getByText(/^version \d/).waitFor()
-          await overview.getByText("Everything turns").waitFor()
+          await overview.locator(".health .fine, .health .warnings").waitFor()
 
           await run(first.service.signal(signal))
           await run(Effect.asVoid(first.service.ended))
