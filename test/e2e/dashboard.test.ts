@@ -63,10 +63,7 @@ layer(TestDatabase.layerSql(), { excludeTestServices: true })("a service's serve
         response.on("end", () => Deferred.doneUnsafe(ended, Exit.void))
       })
       yield* Deferred.await(opened)
-      yield* Effect.repeat(
-        Effect.map(Raw.send(url, { path: `/api/tasks/${id}` }), ({ body }) => JSON.parse(body).status),
-        { until: (status) => status === "processing" }
-      )
+      yield* service.says("a patient task runs")
       yield* service.signal("SIGTERM")
       yield* Deferred.await(ended)
       yield* service.says("waiting for running tasks")
