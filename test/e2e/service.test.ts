@@ -53,7 +53,7 @@ layer(TestDatabase.layerSql(), { excludeTestServices: true })("a service", (it) 
       assert.isEmpty(more)
       assert.notInclude(asked.output().stderr, "a-secret-of-somebody")
       assert.isEmpty(warnings(yield* start({ WORKER_COUNT: "1", WORKER_RETENTION: "" })))
-    }))
+    }), 60_000)
 
   it.effect("answers by commands of other processes", () =>
     Effect.gen(function*() {
@@ -77,7 +77,7 @@ layer(TestDatabase.layerSql(), { excludeTestServices: true })("a service", (it) 
       yield* service.signal("SIGTERM")
       assert.strictEqual(yield* service.ended, 0)
       assert.strictEqual(service.output().stdout, "")
-    }))
+    }), 60_000)
 
   it.effect("runs the tasks of a module on its own database", () =>
     Effect.gen(function*() {

@@ -75,9 +75,7 @@ describe("probes beside a worker", () => {
         code === 200 && problems.every((problem) => problem.startsWith("the event loop was blocked"))
       const answer = yield* Harness.eventually("readiness", ready, well)
       assert.strictEqual(answer.status, "ok")
-      assert.isTrue(answer.loops.every(({ ok }) =>
-        ok
-      ))
+      assert.isTrue(answer.loops.every(({ ok }) => ok))
       assert.isTrue(well(yield* live))
     }).pipe(Harness.onDatabase))
 
