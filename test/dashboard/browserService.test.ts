@@ -65,7 +65,7 @@ layer(Browser.layer, { excludeTestServices: true })("the page before its server"
           await page.locator("header.title .badge", { hasText: "cancelled" }).waitFor()
         }, { site: first, expected: /net::ERR_|50[0-9]/ })
       }),
-    60_000
+    120_000
   )
 
   it.effect("is lost where an answer breaks off, and goes on by itself", () =>
@@ -146,7 +146,7 @@ layer(Browser.layer, { excludeTestServices: true })("the page before its server"
           assert.strictEqual(new URL(page.url()).origin, new URL(url).origin, from)
         }
       }, { site, expected: /401/ })
-    }))
+    }), 60_000)
 
   it.effect("has no actions where the server only shows", () =>
     Effect.gen(function*() {
@@ -176,5 +176,5 @@ layer(Browser.layer, { excludeTestServices: true })("the page before its server"
         await page.getByText("WORKER_HTTP_READONLY is set").waitFor()
         assert.strictEqual(await page.getByRole("button", { name: "Enqueue" }).count(), 0)
       }, { site })
-    }))
+    }), 60_000)
 })
