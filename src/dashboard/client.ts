@@ -42,8 +42,9 @@ const problemOf = (cause: Cause.Cause<unknown>): Problem => {
       ? Number(error.response.status)
       : undefined
     if (status === 401) return { tag: "Unauthorized", message: "A token is needed.", away: false }
-    return status === undefined
-      ? { tag, message: "The server cannot be reached.", away: true }
+    if (status === undefined) return { tag, message: "The server cannot be reached.", away: true }
+    return status < 400
+      ? { tag, message: "The server's answer broke off.", away: true }
       : { tag, message: `The server answered with ${status}.`, away: status >= 500 }
   }
   if (tag === "Unavailable") return { tag, message: detail ?? "The database is away, or busy.", away: true }

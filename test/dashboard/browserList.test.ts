@@ -87,6 +87,33 @@ layer(Browser.layer, { excludeTestServices: true })("the list of tasks", (it) =>
       })
     }))
 
+  it.effect("keeps what is typed while the page follows its address", () =>
+    Effect.gen(function*() {
+      const [, wanted] = yield* scheduled("hasty", 3)
+      yield* Browser.visit(async ({ open, page }) => {
+        await open("/tasks?tag=nobody")
+        await page.getByText("No task matches.").waitFor()
+        // Before the page is painted anew, as on a machine with much to do.
+        await page.evaluate(async (wanted) => {
+          const next = () =>
+            new Promise((resolve) => {
+              const { port1, port2 } = new MessageChannel()
+              port1.addEventListener("message", resolve)
+              port1.start()
+              port2.postMessage("next")
+            })
+          document.querySelector<HTMLButtonElement>("button.clear")!.click()
+          await next()
+          const search = document.querySelector<HTMLInputElement>("[name=q]")!
+          search.value = wanted
+          search.dispatchEvent(new Event("input", { bubbles: true }))
+        }, wanted!)
+        await page.waitForURL((url) => url.search === `?q=${wanted}`)
+        await rows(page).first().and(page.locator(`[data-row="${wanted}"]`)).waitFor()
+        assert.strictEqual(await page.getByLabel("Search").inputValue(), wanted)
+      })
+    }))
+
   it.effect("goes to older pages and back, and remembers the way through a reload", () =>
     Effect.gen(function*() {
       const ids = yield* scheduled("long", 120)
@@ -240,19 +267,24 @@ layer(Browser.layer, { excludeTestServices: true })("the list of tasks", (it) =>
       const ids = yield* scheduled("keys", 3)
       yield* Browser.visit(async ({ open, page }) => {
         await open("/")
-        await page.getByText("Everything turns").waitFor()
-        await page.keyboard.press("g")
-        await page.keyboard.press("t")
+        await page.getByRole("heading", { name: "Overview" }).waitFor({ state: "attached" })
+        // Keys that belong together are pressed within a moment: the second does not wait to hear of the first.
+        await Promise.all([page.keyboard.press("g"), page.keyboard.press("t")])
         await page.waitForURL(/\/tasks$/)
         await rows(page).first().waitFor()
+        await page.getByText("Select tasks to act on many at once").waitFor()
         await page.keyboard.press("/")
         await page.keyboard.type("keys")
         await page.keyboard.press("Enter")
-        await page.waitForURL(/q=keys/)
+        await page.waitForURL(/q=keys$/)
         await settled(page, 3)
         await page.keyboard.type("j")
         assert.strictEqual(await page.getByLabel("Search").inputValue(), "keysj", "while typing a key is a letter")
         await page.keyboard.press("Backspace")
+        // Whether the letter was looked for meanwhile or not: now it is not.
+        await page.keyboard.press("Enter")
+        await page.waitForURL(/q=keys$/)
+        await settled(page, 3)
         await page.keyboard.press("Escape")
         await page.keyboard.press("j")
         assert.strictEqual(await current(page), ids[0])

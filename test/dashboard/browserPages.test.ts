@@ -21,6 +21,11 @@ const boxes = (page: Browser.Page) =>
       return [section.getAttribute("aria-label"), x, y, width, height]
     })
   )
+/** Waits for what is measured when the width has changed, and drawn by it. */
+const painted = async (page: Browser.Page, width: number) => {
+  await page.waitForFunction((width) => innerWidth === width, width)
+  await page.evaluate(() => new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve))))
+}
 
 interface Shift {
   readonly sources: ReadonlyArray<{ readonly node: Node | null }>
@@ -40,7 +45,6 @@ layer(Browser.layer, { excludeTestServices: true })("the pages", (it) => {
   it.effect("the overview counts what happens by itself, and nothing on it moves", () =>
     Browser.visit(async ({ open, page, url }) => {
       await open("/")
-      await page.getByText("Everything turns").waitFor()
       await page.waitForFunction(() =>
         !document.querySelector("main")!.textContent.includes("…") && document.querySelectorAll("canvas").length === 4
       )
@@ -63,6 +67,13 @@ layer(Browser.layer, { excludeTestServices: true })("the pages", (it) => {
       })
       const before = await boxes(page)
       assert.isAbove(before.length, 5)
+      const upFor = (time: string) =>
+        page.locator(".facts.line").evaluate((facts, time) => {
+          facts.querySelector("dd span")!.textContent = time
+          return [...facts.children].map((fact) => JSON.stringify(fact.getBoundingClientRect()))
+        }, time)
+      const facts = await upFor("9.9 s")
+      for (const time of ["10.0 s", "1 m 00 s", "59 m 59 s"]) assert.deepStrictEqual(await upFor(time), facts, time)
       const completed = await counter(page, "completed")
       const claimed = await counter(page, "claimed")
 
@@ -138,6 +149,7 @@ layer(Browser.layer, { excludeTestServices: true })("the pages", (it) => {
             for (const add of await page.getByRole("button", { name: "Add", exact: true }).all()) await add.click()
             for (const width of [390, 768, 1440]) {
               await page.setViewportSize({ width, height: 800 })
+              await painted(page, width)
               const wide = await page.evaluate(() => {
                 const limit = document.documentElement.clientWidth
                 return document.documentElement.scrollWidth <= limit
@@ -160,7 +172,7 @@ layer(Browser.layer, { excludeTestServices: true })("the pages", (it) => {
             assert.notStrictEqual(await page.title(), "", path)
           }
         }, { colorScheme })
-      ))
+      ), 90_000)
   }
 
   it.effect("show where the focus is, wherever it goes", () =>

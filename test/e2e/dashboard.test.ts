@@ -5,6 +5,7 @@ import * as Http from "node:http"
 import * as Net from "node:net"
 import * as Path from "node:path"
 import * as Cli from "../support/Cli.ts"
+import * as Port from "../support/Port.ts"
 import * as Raw from "../support/Raw.ts"
 import { TestDatabase } from "../support/TestDatabase.ts"
 
@@ -62,10 +63,7 @@ layer(TestDatabase.layerSql(), { excludeTestServices: true })("a service's serve
         response.on("end", () => Deferred.doneUnsafe(ended, Exit.void))
       })
       yield* Deferred.await(opened)
-      yield* Effect.repeat(
-        Effect.map(Raw.send(url, { path: `/api/tasks/${id}` }), ({ body }) => JSON.parse(body).status),
-        { until: (status) => status === "processing" }
-      )
+      yield* service.says("a patient task runs")
       yield* service.signal("SIGTERM")
       yield* Deferred.await(ended)
       yield* service.says("waiting for running tasks")
@@ -111,18 +109,13 @@ layer(TestDatabase.layerSql(), { excludeTestServices: true })("a service's serve
 describe("without a database", () => {
   it.live("a service is alive and not ready", () =>
     Effect.gen(function*() {
-      const probe = yield* Effect.callback<number>((resume) => {
-        const server = Net.createServer().listen(0, "127.0.0.1", () => {
-          const { port } = server.address() as Net.AddressInfo
-          server.close(() => resume(Effect.succeed(port)))
-        })
-      })
+      const port = yield* Port.free
       const service = yield* Cli.spawn({
         DATABASE_URL: "postgres://u:secret@127.0.0.1:1/d",
-        WORKER_HTTP_PORT: String(probe)
+        WORKER_HTTP_PORT: String(port)
       }, ["start"])
       yield* service.says("the database cannot be used yet")
-      const url = `http://127.0.0.1:${probe}/`
+      const url = `http://127.0.0.1:${port}/`
       assert.strictEqual((yield* Raw.send(url, { path: "/livez" })).status, 200)
       assert.strictEqual((yield* Raw.send(url, { path: "/readyz" })).status, 503)
       yield* service.signal("SIGTERM")

@@ -36,9 +36,6 @@ const row = Effect.fnUntraced(function*(id: string) {
   return row!
 })
 
-const until = (id: string, status: string) =>
-  Effect.repeat(row(id), { until: (row) => row.status === status, schedule: Schedule.spaced("20 millis") })
-
 const released = { status: "queued", attempts: 0, locked_by: null, events: ["released shutdown"] }
 
 layer(TestDatabase.layerSql(), { excludeTestServices: true })("a service", (it) => {
@@ -56,7 +53,7 @@ layer(TestDatabase.layerSql(), { excludeTestServices: true })("a service", (it) 
       assert.isEmpty(more)
       assert.notInclude(asked.output().stderr, "a-secret-of-somebody")
       assert.isEmpty(warnings(yield* start({ WORKER_COUNT: "1", WORKER_RETENTION: "" })))
-    }))
+    }), 60_000)
 
   it.effect("answers by commands of other processes", () =>
     Effect.gen(function*() {
@@ -80,7 +77,7 @@ layer(TestDatabase.layerSql(), { excludeTestServices: true })("a service", (it) 
       yield* service.signal("SIGTERM")
       assert.strictEqual(yield* service.ended, 0)
       assert.strictEqual(service.output().stdout, "")
-    }))
+    }), 60_000)
 
   it.effect("runs the tasks of a module on its own database", () =>
     Effect.gen(function*() {
@@ -91,12 +88,18 @@ layer(TestDatabase.layerSql(), { excludeTestServices: true })("a service", (it) 
 
   it.effect("lets short tasks finish at SIGTERM, and puts long ones back", () =>
     Effect.gen(function*() {
-      const service = yield* start({ WORKER_SHUTDOWN_GRACE: "2000" })
-      const short = yield* enqueue("demo:sleep", "{\"ms\":1000}")
-      const long = yield* enqueue("demo:sleep", "{\"ms\":600000}")
-      yield* until(short, "processing")
-      yield* until(long, "processing")
-      yield* service.signal("SIGTERM")
+      const sql = yield* PgClient.PgClient
+      const service = yield* start({ WORKER_SHUTDOWN_GRACE: "6000" }, "--tasks", fixtures)
+      const [short, long] = yield* sql.withTransaction(Effect.gen(function*() {
+        yield* sql`select pg_advisory_xact_lock(1)`
+        const short = yield* enqueue("guarded")
+        const long = yield* enqueue("patient")
+        yield* service.says("a guarded task runs")
+        yield* service.says("a patient task runs")
+        yield* service.signal("SIGTERM")
+        yield* service.says("waiting for running tasks")
+        return [short, long] as const
+      }))
       assert.strictEqual(yield* service.ended, 0)
       assert.strictEqual((yield* row(short)).status, "completed")
       assert.deepStrictEqual(yield* row(long), released)
@@ -107,7 +110,7 @@ layer(TestDatabase.layerSql(), { excludeTestServices: true })("a service", (it) 
     Effect.gen(function*() {
       const service = yield* start({ WORKER_SHUTDOWN_GRACE: "600000" }, "--tasks", fixtures)
       const id = yield* enqueue("patient")
-      yield* until(id, "processing")
+      yield* service.says("a patient task runs")
       yield* service.signal("SIGINT")
       yield* service.says("waiting for running tasks")
       yield* service.signal("SIGTERM")
@@ -120,7 +123,7 @@ layer(TestDatabase.layerSql(), { excludeTestServices: true })("a service", (it) 
     Effect.gen(function*() {
       const service = yield* start({ WORKER_SHUTDOWN_GRACE: "600000", WORKER_LOG_LEVEL: "debug" }, "--tasks", fixtures)
       const id = yield* enqueue("stubborn")
-      yield* until(id, "processing")
+      yield* service.says("a stubborn task runs")
       yield* service.signal("SIGTERM")
       yield* service.says("waiting for running tasks")
       yield* service.signal("SIGTERM")
@@ -137,7 +140,7 @@ layer(TestDatabase.layerSql(), { excludeTestServices: true })("a service", (it) 
     Effect.gen(function*() {
       const service = yield* start({ WORKER_SHUTDOWN_GRACE: "0" }, "--tasks", fixtures)
       const id = yield* enqueue("stubborn")
-      yield* until(id, "processing")
+      yield* service.says("a stubborn task runs")
       yield* service.signal("SIGTERM")
       assert.strictEqual(yield* service.ended, 1)
       const lines = service.output().stderr.split("\n").filter((line) => line.startsWith("spindle: "))
@@ -151,7 +154,7 @@ layer(TestDatabase.layerSql(), { excludeTestServices: true })("a service", (it) 
       Effect.gen(function*() {
         const service = yield* start({ WORKER_SHUTDOWN_GRACE: "600000" }, "--tasks", fixtures)
         const id = yield* enqueue("patient")
-        yield* until(id, "processing")
+        yield* service.says("a patient task runs")
         yield* enqueue("stray", JSON.stringify({ how }))
         assert.strictEqual(yield* service.ended, 1)
         assert.match(service.output().stderr, new RegExp(`level=FATAL .*an error outside of every task[^]*${message}`))
@@ -229,7 +232,7 @@ it.live(
         Cli.spawn(
           {
             WORKER_ID: id,
-            WORKER_LEASE: "1000",
+            WORKER_LEASE: "5000",
             WORKER_STALE_CHECK_INTERVAL: "100",
             WORKER_SHUTDOWN_GRACE: "0"
           },
@@ -267,5 +270,5 @@ it.live(
       assert.strictEqual(yield* follower.ended, 143)
       assert.strictEqual(JSON.parse(yield* command("show", id, "--json")).status, "queued")
     }),
-  60_000
+  120_000
 )

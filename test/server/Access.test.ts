@@ -542,7 +542,7 @@ describe("a session", () => {
       assert.notInclude(JSON.stringify(lines), "guess")
     }))
 
-  it.live("that is refused for too many is told when to come back", () =>
+  it.effect("that is refused for too many is told when to come back", () =>
     Effect.gen(function*() {
       const { send } = yield* serve({ token })
       for (let i = 0; i < 10; i++) assert.strictEqual((yield* send(login("wrong"))).status, 401)

@@ -148,7 +148,7 @@ layer(TestDatabase.layerSql({ maxConnections: 5 }), { excludeTestServices: true 
       const deep = { type: "typed", payload: JSON.parse(`${"[".repeat(300)}${"]".repeat(300)}`) }
       assert.strictEqual(yield* problemOf(known.tasks.enqueue({ payload: deep })), "Unprocessable")
       const guesser = yield* make("/spindle", { authorization: "Bearer wrong", ...Raw.json })
-      const verdicts = yield* Effect.replicateEffect(problemOf(guesser.sessions.get()), 11)
+      const verdicts = yield* Effect.replicateEffect(problemOf(guesser.sessions.get()), 20, { concurrency: 20 })
       assert.deepStrictEqual(new Set(verdicts), new Set(["Unauthorized", "TooManyRequests"]))
     }))
 

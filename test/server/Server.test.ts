@@ -192,7 +192,8 @@ describe("a server", () => {
           () => connect(server.url, ""),
           { concurrency: 50 }
         )
-        assert.strictEqual(yield* probe("127.0.0.1"), 0)
+        // The system connects more than the server has taken on by then.
+        yield* probe("127.0.0.1").pipe(Effect.repeat({ until: (status) => status === 0 }))
         yield* isClosed(yield* connect(server.url, ""))
         assert.strictEqual(yield* probe("127.0.0.2"), 200)
         const gone = Effect.forEach(sockets.slice(0, 10), isClosed)

@@ -7,6 +7,7 @@ import type * as Net from "node:net"
 import * as Lifecycle from "../../src/Lifecycle.ts"
 import type * as Task from "../../src/Task.ts"
 import * as TaskQueue from "../../src/TaskQueue.ts"
+import * as Port from "../support/Port.ts"
 import * as Client from "../support/SseClient.ts"
 import * as Server from "../support/SseServer.ts"
 import { TestDatabase } from "../support/TestDatabase.ts"
@@ -311,11 +312,11 @@ data: {}
       yield* paused.resume
       assert.strictEqual(yield* paused.ended, "broken")
       assert.strictEqual(server.sockets.size, 0)
-    }).pipe(onDatabase), 15_000)
+    }).pipe(onDatabase), 60_000)
 
   it.live("go on with the next server after the one they were on", () =>
     Effect.gen(function*() {
-      const first = yield* Server.start()
+      const first = yield* Server.start({ port: yield* Port.free })
       const id = yield* claimed
       const seen = yield* Queue.unbounded<string>()
       const following = yield* Effect.forkScoped(

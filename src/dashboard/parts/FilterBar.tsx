@@ -1,4 +1,4 @@
-import { useEffect, useRef, useState } from "preact/hooks"
+import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks"
 import type { Filter } from "../../server/Views.ts"
 import { useKeys } from "../keyboard.ts"
 import { useResource } from "../refresh.ts"
@@ -33,7 +33,8 @@ export const FilterBar = ({ filter }: { readonly filter: Filter }) => {
   const types = useResource("types", (client) => client.overview.types(), { every: 60_000 })
   const address = (draft: Draft) => href("/tasks", { status: filter.status, ...trimmed(draft) })
 
-  useEffect(() => {
+  // Before anything more can be typed: that is not to be lost.
+  useLayoutEffect(() => {
     clearTimeout(timer.current)
     setDraft((draft) => address(draft) === address(draftOf(filter)) ? draft : draftOf(filter))
   }, [filter])
