@@ -159,7 +159,7 @@ export class TaskStore extends Context.Service<TaskStore, {
         ),
       write: (workerId, events, outcomes) =>
         Effect.map(
-          ask<{ readonly [Key in keyof Write.Written]: ReadonlyArray<bigint> | null }>(
+          ask<{ readonly [Key in keyof Write.Written]: Write.Written[Key] | null }>(
             "write events and outcomes",
             write,
             Write.parameters(workerId, events, outcomes),
@@ -168,7 +168,8 @@ export class TaskStore extends Context.Service<TaskStore, {
           ([row]) => ({
             accepted: row?.accepted ?? [],
             cancelled: row?.cancelled ?? [],
-            overruled: row?.overruled ?? []
+            overruled: row?.overruled ?? [],
+            lost: row?.lost ?? []
           })
         ),
       inspect: (ids) => ask("read tasks", inspect, [Parameters.int8(ids)]),

@@ -51,7 +51,8 @@ export interface OutcomeEntry {
 /**
  * What became of a write: the claims that ended by it, which of them found the task cancelled, and which another status
  * that somebody else had written. An outcome that is not in `accepted` found its row locked by somebody else, changed
- * while the statement began, or no longer its own.
+ * while the statement began, or no longer its own. `lost` are the claims, as id and epoch, whose events were not stored
+ * because they are not this worker's.
  *
  * @category models
  * @since 0.1.0
@@ -60,6 +61,7 @@ export interface Written {
   readonly accepted: ReadonlyArray<bigint>
   readonly cancelled: ReadonlyArray<bigint>
   readonly overruled: ReadonlyArray<bigint>
+  readonly lost: ReadonlyArray<string>
 }
 
 // PostgreSQL takes a notification of less than 8,000 bytes.
@@ -136,6 +138,10 @@ with said as (
 select (select array_agg(id) from settled) as accepted,
        (select array_agg(id) from settled where found = 'cancelled') as cancelled,
        (select array_agg(id) from settled where found not in ('processing', 'cancelled')) as overruled,
+       (select array_agg(id || ':' || epoch)
+          from (select distinct id, epoch from unnest($2::bigint[], $3::bigint[]) as event(id, epoch)) claim
+         where (select t.locked_by from ${s}.tasks t where t.id = claim.id and t.epoch = claim.epoch)
+                 is distinct from $1) as lost,
        (select pg_notify(${Names.literal(Names.channel(schema, "task_events"))},
                  case when length(ids) <= ${notificationBytes} then ids else '*' end)
           from (select string_agg(id::text, ',') as ids

@@ -51,6 +51,11 @@ export class Attempt {
   postponed = 0
   /** Whether nothing more is accepted from it: its outcome is known, or the row is somebody else's. */
   closed = false
+  /**
+   * Whether something that it said could not be stored because the claim was gone. Nothing more of it is written, not even
+   * when a crash of the server has undone the claim and the same one is made again.
+   */
+  lost = false
 
   constructor(row: ClaimedRow, leasedAt: number) {
     this.row = row
@@ -67,6 +72,18 @@ export class Attempt {
       createdAt: toDateTime(row.createdAt),
       runAt: toDateTime(row.runAt)
     }
+  }
+
+  /** Interrupts its handler and tells whether this was what interrupted it. The first reason stays. */
+  interrupt(reason: Interruption, now: number): boolean {
+    const first = this.interruption === undefined
+    if (first) {
+      this.interruption = reason
+      this.interruptedAt = now
+    }
+    if (reason === "lost") this.closed = true
+    this.fiber?.interruptUnsafe()
+    return first
   }
 }
 

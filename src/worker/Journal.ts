@@ -134,7 +134,14 @@ export class Journal extends Context.Service<Journal, {
           Effect.retry({ schedule: backoff, while: (error) => error.transient })
         )
 
+      const lose = (attempt: Attempt) => {
+        attempt.lost = true
+        if (!attempt.closed && attempt.interrupt("lost", monotonicMillis(clock))) measures.leasesLost++
+      }
+
       const conclude = Effect.fnUntraced(function*(items: ReadonlyArray<Item>, result: Written) {
+        const lost = new Set(result.lost)
+        for (const { attempt, event } of items) if (event !== undefined && lost.has(attempt.key)) lose(attempt)
         const accepted = new Set(result.accepted)
         const cancelled = new Set(result.cancelled)
         const overruled = new Set(result.overruled)
@@ -162,7 +169,7 @@ export class Journal extends Context.Service<Journal, {
         const late: Array<string> = []
         for (const item of items) {
           const row = byKey.get(item.attempt.key)
-          if (row?.lockedBy === workerId) yield* postpone(item)
+          if (row?.lockedBy === workerId && !item.attempt.lost) yield* postpone(item)
           else if (row?.lockedBy === null) finish(item, row.status === "cancelled" ? "cancelled" : "accepted")
           else {
             late.push(String(item.attempt.row.id))
@@ -181,6 +188,10 @@ export class Journal extends Context.Service<Journal, {
       const isolate = Effect.fnUntraced(function*(items: ReadonlyArray<Item>) {
         const waiting: Array<string> = []
         for (const item of items) {
+          if (item.attempt.lost) {
+            finish(item, "stale")
+            continue
+          }
           const record = (written: Item) => Effect.flatMap(persist([written]), (result) => conclude([written], result))
           yield* record(item).pipe(
             Effect.catchIf(refusesValues, (error) =>
@@ -211,7 +222,12 @@ export class Journal extends Context.Service<Journal, {
         if (waited < windowMillis && !backlog.isUrgent) {
           yield* Effect.timeoutOption(backlog.urgent.await, windowMillis - waited)
         }
-        const items = backlog.take()
+        const items: Array<Item> = []
+        for (const item of backlog.take()) {
+          if (item.attempt.lost) finish(item, "stale")
+          else items.push(item)
+        }
+        if (items.length === 0) return
         lastWriteAt = clock.currentTimeMillisUnsafe()
         yield* persist(items).pipe(
           Effect.flatMap((result) => conclude(items, result)),

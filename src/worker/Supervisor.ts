@@ -114,7 +114,7 @@ export class Supervisor extends Context.Service<Supervisor, {
               (error) => toEntry(Outcome.Failed({ error: Failures.defect(error) }), attempt, declaresEvents)
             )
             journal.settle(attempt, entry, (verdict, recorded) => {
-              held.delete(attempt.key)
+              if (held.get(attempt.key) === attempt) held.delete(attempt.key)
               tell(attempt, outcome, entry === recorded ? undefined : recorded, verdict, duration)
               if (held.size === maxUnsettled(concurrency) - 1) freed.openUnsafe()
             })
@@ -247,15 +247,7 @@ export class Supervisor extends Context.Service<Supervisor, {
               putBack(attempt, reason)
               return false
             }
-            if (!running.has(attempt)) return false
-            const first = attempt.interruption === undefined
-            if (first) {
-              attempt.interruption = reason
-              attempt.interruptedAt = monotonicMillis(clock)
-            }
-            if (reason === "lost") attempt.closed = true
-            attempt.fiber?.interruptUnsafe()
-            return first
+            return running.has(attempt) && attempt.interrupt(reason, monotonicMillis(clock))
           }
 
           const expire = Effect.gen(function*() {
@@ -299,8 +291,9 @@ export class Supervisor extends Context.Service<Supervisor, {
               const leasedAt = monotonicMillis(clock)
               for (const row of rows) {
                 const attempt = new Attempt(row, leasedAt)
-                // A crash of the server can lose a claim. The same one again is the handler's that runs already.
-                if (held.has(attempt.key)) continue
+                // A crash of the server can lose a claim. The same one again is the handler's that runs already, unless
+                // something that it said is lost with it.
+                if (held.get(attempt.key)?.lost === false) continue
                 held.set(attempt.key, attempt)
                 if (stopping) putBack(attempt, "shutdown")
                 else waiting.push(attempt)

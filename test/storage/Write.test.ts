@@ -50,7 +50,7 @@ const emptyStore = Effect.gen(function*() {
   return yield* Harness.makeStore
 })
 
-const none = { accepted: [], cancelled: [], overruled: [] }
+const none = { accepted: [], cancelled: [], overruled: [], lost: [] }
 
 layer(Harness.database, { excludeTestServices: true })("write", (it) => {
   it.effect("stores events, then the outcome with what closes the claim", () =>
@@ -61,7 +61,7 @@ layer(Harness.database, { excludeTestServices: true })("write", (it) => {
         yield* store.write("worker", [event(id), event(id, { seq: 2, type: "more" })], [
           outcome(id, { result: "{\"a\": [2]}", closingSeq: 3, closingData: "{\"x\": 1}" })
         ]),
-        { accepted: [id], cancelled: [], overruled: [] }
+        { accepted: [id], cancelled: [], overruled: [], lost: [] }
       )
       const row = yield* Harness.rowOf(id)
       assert.deepInclude(row, { status: "completed", result: { a: [2] }, attempts: 1, locked_by: null })
@@ -131,10 +131,16 @@ layer(Harness.database, { excludeTestServices: true })("write", (it) => {
       const released = yield* held({ status: "queued", locked_by: null, lease_expires_at: null })
       const ids = [newer, taken, released]
       const before = yield* Effect.forEach(ids, Harness.rowOf)
-      assert.deepStrictEqual(
-        yield* store.write("worker", ids.map((id) => event(id)), ids.map((id) => outcome(id, { closingSeq: 2 }))),
-        none
+      const kept = yield* held()
+      const written = yield* store.write(
+        "worker",
+        [...ids, kept].map((id) => event(id)),
+        ids.map((id) => outcome(id, { closingSeq: 2 }))
       )
+      assert.deepStrictEqual({ ...written, lost: written.lost.toSorted() }, {
+        ...none,
+        lost: ids.map((id) => `${id}:1`).toSorted()
+      })
       assert.deepStrictEqual(yield* store.write("worker", [], [outcome(999_999n)]), none)
       assert.deepStrictEqual(yield* Effect.forEach(ids, Harness.rowOf), before)
       for (const id of ids) assert.isEmpty(yield* typesOf(id))
@@ -150,7 +156,8 @@ layer(Harness.database, { excludeTestServices: true })("write", (it) => {
         assert.deepStrictEqual(yield* store.write("worker", [], [outcome(id, { closingSeq: 1 })]), {
           accepted: [id],
           cancelled: [],
-          overruled: [id]
+          overruled: [id],
+          lost: []
         })
         assert.deepInclude(yield* Harness.rowOf(id), { status, locked_by: null, result: null })
         assert.deepStrictEqual(yield* typesOf(id), [closing])
@@ -176,7 +183,8 @@ layer(Harness.database, { excludeTestServices: true })("write", (it) => {
         assert.deepStrictEqual(yield* store.write("worker", [event(id)], [outcome(id, { ...given, closingSeq: 2 })]), {
           accepted: [id],
           cancelled: [id],
-          overruled: []
+          overruled: [],
+          lost: []
         })
         const row = yield* Harness.rowOf(id)
         assert.deepInclude(row, {
@@ -204,7 +212,7 @@ layer(Harness.database, { excludeTestServices: true })("write", (it) => {
       ])
       yield* again
       const before = [yield* Harness.rowOf(id), yield* Harness.rowOf(retried), yield* Harness.eventsOf(id)]
-      assert.deepStrictEqual(yield* again, none)
+      assert.deepStrictEqual(yield* again, { ...none, lost: [`${id}:1`] })
       assert.deepStrictEqual(
         [yield* Harness.rowOf(id), yield* Harness.rowOf(retried), yield* Harness.eventsOf(id)],
         before
@@ -233,14 +241,16 @@ layer(Harness.database, { excludeTestServices: true })("write", (it) => {
           assert.deepStrictEqual(yield* store.write("worker", [], [outcome(locked), outcome(free)]), {
             accepted: [free],
             cancelled: [],
-            overruled: []
+            overruled: [],
+            lost: []
           })
         })
       )
       assert.deepStrictEqual(yield* store.write("worker", [], [outcome(locked)]), {
         accepted: [locked],
         cancelled: [locked],
-        overruled: []
+        overruled: [],
+        lost: []
       })
       yield* Harness.assertContract
     }))

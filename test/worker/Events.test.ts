@@ -168,6 +168,39 @@ describe("events", () => {
     }).pipe(Harness.onDatabase))
 })
 
+describe("a claim that a crash of the server has undone", () => {
+  it.live("after which its worker said something runs from the beginning when it is claimed again", () =>
+    Effect.gen(function*() {
+      const sql = yield* PgClient.PgClient
+      const script = Harness.script()
+      yield* Harness.launch(Harness.Tasks, script.handlers, { notifications: "on", pollInterval: "1 hour" })
+      const [id, other] = (yield* Harness.insertMany("scripted", 2)) as [bigint, bigint]
+      const first = yield* script.next(id)
+      const bystander = yield* script.next(other)
+      yield* first.proceed(Effect.never)
+      // as the claim had found it; nobody is told
+      yield* sql`alter table spindle.tasks disable trigger user`
+      yield* sql`update spindle.tasks set status = 'queued', epoch = 0, attempts = 0, locked_by = null,
+        lease_expires_at = null, started_at = null where id = ${id}`
+      yield* sql`alter table spindle.tasks enable trigger user`
+      yield* first.execution.emit(delta("in vain"))
+      yield* bystander.execution.emit(delta("heard"))
+      yield* Harness.eventually("what was said after it", Harness.eventsOf(other), (events) => events.length === 1)
+      yield* sql.notify("spindle_task_queued", "default")
+      const again = yield* script.next(id)
+      const exit = yield* Deferred.await(first.ended)
+      assert.isTrue(Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause))
+      yield* again.proceed(Effect.as(again.execution.emit(delta("once more")), 1))
+      assert.deepInclude(yield* Harness.awaitOver(id), { status: "completed", attempts: 1, epoch: 1n })
+      assert.deepStrictEqual((yield* Harness.eventsOf(id)).map(({ data, type }) => data.text ?? type), [
+        "once more",
+        "done"
+      ])
+      yield* bystander.proceed(Effect.succeed(1))
+      yield* Harness.awaitOver(other)
+    }).pipe(Harness.onDatabase))
+})
+
 describe("a task that is no longer the worker's", () => {
   const changes = {
     "somebody else has taken": (id: bigint) =>
