@@ -248,7 +248,7 @@ describe("a service that is told to stop while a claim is not answered", () => {
 describe("a write whose reply never arrives", () => {
   it.live("is repeated, and recorded once", () =>
     Effect.gen(function*() {
-      const { proxy, script } = yield* proxied({ lease: "10 seconds", notifications: "off" })
+      const { proxy, script, worker } = yield* proxied({ lease: "10 seconds", notifications: "off" })
       const id = yield* Harness.insert("scripted")
       const { execution, proceed } = yield* script.next(id)
       const lost = yield* proxy.dropNextReply((request) => request.includes("precious"))
@@ -258,6 +258,12 @@ describe("a write whose reply never arrives", () => {
       assert.deepStrictEqual(yield* typesOf(id), ["text_delta", "done"])
       const next = yield* Harness.insert("plain")
       assert.deepInclude(yield* Harness.awaitOver(next), { status: "completed", epoch: 1n })
+      const { counters } = yield* Harness.eventually(
+        "what the worker counts",
+        worker.stats.snapshot,
+        ({ counters }) => counters.completed + counters.released === 2
+      )
+      assert.deepInclude(counters, { completed: 2, released: 0 })
     }).pipe(Harness.onDatabase))
 })
 
