@@ -95,16 +95,19 @@ describe("a cancelled task", () => {
       class Slow extends Task.make("slow") {}
       class Group extends TaskGroup.make(Quick, Slow) {}
       const ran = new Set<bigint>()
-      const reached = yield* Deferred.make<void>()
-      const gate = yield* Deferred.make<void>()
+      const gates = yield* Queue.unbounded<Deferred.Deferred<void>>()
+      let holding = true
       yield* Harness.launch(
         Group,
         Group.toLayer({
           quick: (_, { task }) =>
             Effect.sync(() => ran.add(task.id)).pipe(
               Effect.andThen(
-                task.tag === "gate"
-                  ? Effect.andThen(Deferred.succeed(reached, undefined), Deferred.await(gate))
+                task.tag === "gate" && holding
+                  ? Effect.flatMap(
+                    Deferred.make<void>(),
+                    (gate) => Effect.andThen(Queue.offer(gates, gate), Deferred.await(gate))
+                  )
                   : Effect.void
               )
             ),
@@ -115,15 +118,20 @@ describe("a cancelled task", () => {
       // a streak that makes the type quick, then one that holds the only slot: what was claimed with it waits
       const sql = yield* PgClient.PgClient
       yield* sql`insert into spindle.tasks (type, tag)
-        select 'quick', case when n = 300 then 'gate' end from generate_series(1, 400) n`
-      yield* Deferred.await(reached)
-      const waiting = yield* Harness.eventually(
-        "a task that is claimed and waits",
-        sql<{ readonly id: bigint }>`
-          select id from spindle.tasks where status = 'processing' and tag is null order by id`,
-        (rows) => rows.some(({ id }) => !ran.has(id))
+        select 'quick', case when n % 100 = 0 then 'gate' end from generate_series(1, 1000) n`
+      // a gate that was the last of its claim has nothing behind it
+      let gate = yield* Queue.take(gates)
+      const behind = Effect.map(
+        sql<{ readonly id: bigint }>`select id from spindle.tasks where status = 'processing' and tag is null`,
+        (rows) => rows.map(({ id }) => id).filter((id) => !ran.has(id))
       )
-      const ids = waiting.map(({ id }) => id).filter((id) => !ran.has(id))
+      let ids = yield* behind
+      while (ids.length === 0) {
+        yield* Deferred.succeed(gate, undefined)
+        gate = yield* Queue.take(gates)
+        ids = yield* behind
+      }
+      holding = false
       for (const id of ids) assert.isTrue(yield* Harness.cancel(id))
       yield* Effect.forEach(ids, (id) => Harness.awaitRow(id, Harness.isOver))
       yield* Deferred.succeed(gate, undefined)

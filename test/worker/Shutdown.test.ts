@@ -1,6 +1,6 @@
 import { PgClient } from "@effect/sql-pg"
 import { assert, describe, it } from "@effect/vitest"
-import { Deferred, Effect, Fiber, Latch } from "effect"
+import { Deferred, Effect, Fiber, Latch, Queue } from "effect"
 import * as Task from "../../src/Task.ts"
 import * as TaskGroup from "../../src/TaskGroup.ts"
 import * as Worker from "../../src/Worker.ts"
@@ -68,9 +68,8 @@ describe("shutdown", () => {
       class Group extends TaskGroup.make(Quick) {}
       const sql = yield* PgClient.PgClient
       yield* sql`insert into spindle.tasks (type, tag)
-        select 'quick', case when n = 300 then 'gate' end from generate_series(1, 1000) n`
-      const reached = yield* Deferred.make<void>()
-      const gate = yield* Deferred.make<void>()
+        select 'quick', case when n % 100 = 0 then 'gate' end from generate_series(1, 1000) n`
+      const gates = yield* Queue.unbounded<Deferred.Deferred<void>>()
       const ran = new Set<bigint>()
       const worker = yield* Harness.launch(
         Group,
@@ -79,20 +78,29 @@ describe("shutdown", () => {
             Effect.andThen(
               Effect.sync(() => ran.add(task.id)),
               task.tag === "gate"
-                ? Effect.andThen(Deferred.succeed(reached, undefined), Deferred.await(gate))
+                ? Effect.flatMap(
+                  Deferred.make<void>(),
+                  (gate) => Effect.andThen(Queue.offer(gates, gate), Deferred.await(gate))
+                )
                 : Effect.void
             )
         }),
         { concurrency: 1, shutdownGrace: "20 seconds" }
       )
-      yield* Deferred.await(reached)
-      const waiting = yield* Harness.eventually(
-        "tasks that wait for the slot",
+      // a gate that was the last of its claim has nothing behind it
+      let gate = yield* Queue.take(gates)
+      const behind = Effect.map(
         sql<{ readonly id: bigint }>`select id from spindle.tasks where status = 'processing' and tag is null`,
-        (rows) => rows.filter(({ id }) => !ran.has(id)).length > 0
+        (rows) => rows.find(({ id }) => !ran.has(id))
       )
+      let waiting = yield* behind
+      while (waiting === undefined) {
+        yield* Deferred.succeed(gate, undefined)
+        gate = yield* Queue.take(gates)
+        waiting = yield* behind
+      }
+      const { id } = waiting
       const stopping = yield* Effect.forkChild(worker.stop)
-      const [{ id }] = waiting.filter(({ id }) => !ran.has(id)) as [{ readonly id: bigint }]
       yield* Harness.awaitRow(id, ({ status }) => status === "queued")
       yield* Deferred.succeed(gate, undefined)
       yield* Fiber.join(stopping)
