@@ -10,7 +10,10 @@ import type * as Scope from "effect/Scope"
 import type { StorageError } from "../storage/StorageError.ts"
 import type { Pulse } from "./Pulse.ts"
 
-const backoff = Schedule.min([Schedule.exponential("100 millis"), Schedule.spaced("5 seconds")]).pipe(Schedule.jittered)
+const lastPauseMillis = 5000
+
+const backoff = (lastPause: number) =>
+  Schedule.min([Schedule.exponential("100 millis"), Schedule.spaced(lastPause)]).pipe(Schedule.jittered)
 
 /**
  * What a turn ends with that goes on, although its statement was not answered in time.
@@ -49,7 +52,7 @@ export const forever = (pulse: Pulse, turn: Turn): Effect.Effect<never> =>
       }))
   )
 
-const persistently = (pulse: Pulse, turn: Turn<StorageError>): Turn => {
+const persistently = (pulse: Pulse, turn: Turn<StorageError>, lastPause = lastPauseMillis): Turn => {
   const { name } = pulse
   let failing = false
   return turn.pipe(
@@ -59,7 +62,7 @@ const persistently = (pulse: Pulse, turn: Turn<StorageError>): Turn => {
       failing = true
       return level(`${name}: the database does not do what is asked of it`, error.message)
     }),
-    Effect.retry(backoff),
+    Effect.retry(backoff(lastPause)),
     Effect.orDie,
     Effect.tap(() => {
       if (!failing) return Effect.void
@@ -80,13 +83,20 @@ export const turns = (pulse: Pulse, turn: Turn<StorageError>): Effect.Effect<nev
   forever(pulse, persistently(pulse, turn))
 
 /**
- * The same in every interval of the pulse.
+ * The same in every interval of the pulse, which is also the longest pause after a failure: when the database is back, leases
+ * are renewed before anybody sweeps them.
  *
  * @category combinators
  * @since 0.1.0
  */
 export const every = (pulse: Pulse, turn: Turn<StorageError>): Effect.Effect<never> =>
-  forever(pulse, Effect.andThen(Effect.sleep(pulse.intervalMillis), persistently(pulse, turn)))
+  forever(
+    pulse,
+    Effect.andThen(
+      Effect.sleep(pulse.intervalMillis),
+      persistently(pulse, turn, Math.min(pulse.intervalMillis, lastPauseMillis))
+    )
+  )
 
 /**
  * Runs loops until the scope closes. Should one end by a defect, which is a bug, `died` is told.

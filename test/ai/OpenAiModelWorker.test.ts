@@ -105,11 +105,11 @@ describe("ai_response", () => {
         yield* start(answer)
         const id = yield* insert({ prompt: "hi" })
         yield* Harness.eventually("the end", typesOf(id), (types) => types.some((_) => _ === "retry" || _ === "error"))
-        const closing = (yield* Harness.eventsOf(id)).at(-1)!
+        const closing = (yield* Harness.eventsOf(id)).find(({ type }) => type === "retry" || type === "error")!
         assert.strictEqual(closing.type, retried ? "retry" : "error")
         assert.deepInclude(closing.data, { kind: "failure", tag, willRetry: retried })
-        const { attempts, status } = yield* Harness.rowOf(id)
-        assert.deepStrictEqual([attempts, status], [1, retried ? "queued" : "failed"])
+        // the next attempt may have begun
+        if (!retried) assert.deepInclude(yield* Harness.rowOf(id), { attempts: 1, status: "failed" })
       }).pipe(Harness.onDatabase))
 
     it.live("waits as long as the provider says, and answers then", () =>

@@ -4,7 +4,8 @@ import { Effect } from "effect"
 import * as Harness from "../support/WorkerHarness.ts"
 import * as WorkerProcess from "../support/WorkerProcess.ts"
 
-const options = { ...Harness.quick, lease: 1500, concurrency: 5 }
+// A lease that a busy machine does not let expire, and short enough to wait for its end.
+const options = { ...Harness.quick, lease: 5000, concurrency: 5 }
 
 const sleepers = (count: number, millis: number) =>
   Effect.gen(function*() {
@@ -19,21 +20,23 @@ const allStarted = (count: number) =>
   Effect.flatMap(PgClient.PgClient, (sql) =>
     Harness.eventually(
       `${count} starts`,
-      sql`select from spindle.task_events where type = 'text_delta'`,
+      sql`select from spindle.task_events where type = 'text_delta' and data ->> 'text' = 'started'`,
       (rows) => rows.length === count
     ))
 
 describe("a worker process", () => {
   it.live("that is killed leaves its tasks to another, charged", () =>
     Effect.gen(function*() {
+      const sql = yield* PgClient.PgClient
       yield* WorkerProcess.createExecutions
       const doomed = yield* WorkerProcess.start(options)
-      const ids = yield* sleepers(5, 700)
+      const ids = yield* sleepers(5, 60_000)
       const cancelled = ids[0]!
       yield* allStarted(5)
       yield* doomed.signal("SIGKILL")
       yield* doomed.exited
       assert.isTrue(yield* Harness.cancel(cancelled))
+      yield* sql`update spindle.tasks set payload = '{"millis": 1}'`
       const heir = yield* WorkerProcess.start(options)
       yield* Harness.awaitAllOver
       yield* Harness.assertContract
@@ -62,7 +65,7 @@ describe("a worker process", () => {
       yield* WorkerProcess.createExecutions
       const zombie = yield* WorkerProcess.start(options)
       // two that end as it wakes, two that would go on
-      const ids = [...(yield* sleepers(2, 600)), ...(yield* sleepers(2, 60_000))]
+      const ids = [...(yield* sleepers(2, 4000)), ...(yield* sleepers(2, 60_000))]
       yield* allStarted(4)
       yield* zombie.signal("SIGSTOP")
       const other = yield* WorkerProcess.start(options)
@@ -75,6 +78,11 @@ describe("a worker process", () => {
         ids.slice(2)
       }) order by id`
       const before = yield* facts
+      yield* Harness.eventually(
+        "the time at which the first two end",
+        sql`select from executions where worker = ${zombie.workerId} and at > now() - interval '4 seconds'`,
+        (rows) => rows.length === 0
+      )
       yield* zombie.signal("SIGCONT")
       const after = (yield* sleepers(1, 0))[0]!
       yield* Harness.awaitOver(after)
@@ -95,7 +103,7 @@ describe("a worker process", () => {
   it.live("that is told to stop puts back what it runs, uncharged, and exits", () =>
     Effect.gen(function*() {
       yield* WorkerProcess.createExecutions
-      const worker = yield* WorkerProcess.start({ ...options, shutdownGrace: 1000 })
+      const worker = yield* WorkerProcess.start({ ...options, shutdownGrace: 5000 })
       const [short] = yield* sleepers(1, 500)
       const [long] = yield* sleepers(1, 60_000)
       yield* allStarted(2)

@@ -10,7 +10,7 @@ import { TestDatabase } from "../support/TestDatabase.ts"
 import * as Harness from "../support/WorkerHarness.ts"
 import * as WorkerProcess from "../support/WorkerProcess.ts"
 
-const options = { ...Harness.quick, lease: 1500, concurrency: 50 }
+const options = { ...Harness.quick, lease: 5000, concurrency: 50 }
 
 const withQueue = TaskQueue.layer.pipe(Layer.provideMerge(TestDatabase.layerSql()))
 

@@ -116,7 +116,7 @@ data: {}
       const sql = yield* PgClient.PgClient
       const { port } = yield* Server.start()
       const script = Harness.script()
-      yield* Harness.launch(Harness.Tasks, script.handlers)
+      yield* Harness.launch(Harness.Tasks, script.handlers, { lease: "4 seconds" })
       const id = yield* Harness.insert("scripted")
       const response = yield* Client.open(port, path(id))
       const first = yield* script.next(id)

@@ -1,6 +1,6 @@
 import { PgClient } from "@effect/sql-pg"
 import { assert, layer } from "@effect/vitest"
-import { Effect, Fiber } from "effect"
+import { Effect, Fiber, Latch } from "effect"
 import * as Db from "../../src/Db.ts"
 import * as Claim from "../../src/storage/Claim.ts"
 import * as Harness from "../support/WorkerHarness.ts"
@@ -240,13 +240,18 @@ layer(Harness.database, { excludeTestServices: true })("claim", (it) => {
     Effect.gen(function*() {
       const claim = yield* claimer
       const ids = yield* Harness.insertMany("shared", 400)
+      const both = Latch.makeUnsafe()
+      let begun = 0
       const all = (workerId: string) =>
         Effect.gen(function*() {
           const mine: Array<bigint> = []
           for (let empty = 0; empty < 3;) {
             const taken = yield* claim({ types: ["shared"], workerId, slots: 7 })
+            // neither goes on before the other has something: its connection may be new
+            if (mine.length === 0 && taken.length > 0 && ++begun === 2) both.openUnsafe()
             mine.push(...taken)
-            empty = taken.length === 0 ? empty + 1 : 0
+            if (mine.length > 0) yield* both.await
+            empty = taken.length === 0 && mine.length > 0 ? empty + 1 : 0
           }
           return mine
         })

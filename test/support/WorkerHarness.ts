@@ -112,10 +112,13 @@ export interface Launched extends Context.Service.Shape<typeof Worker.Worker> {
   readonly stop: Effect.Effect<void>
 }
 
-/** What a worker in a test differs in from one in production: it finds things out sooner. */
+/**
+ * What a worker in a test differs in from one in production: it finds things out sooner. A lease that a machine under load
+ * could let expire would give tasks back in the middle of a test: who waits for one to expire gives a shorter one.
+ */
 export const quick: Partial<Worker.Options> = {
   pollInterval: "100 millis",
-  lease: "2 seconds",
+  lease: "10 seconds",
   staleCheckInterval: "200 millis",
   shutdownGrace: 0,
   migrations: "verify"

@@ -49,7 +49,9 @@ const workerRole = Effect.gen(function*() {
 const everything = Effect.fnUntraced(function*(url: Redacted.Redacted) {
   const sql = yield* PgClient.PgClient
   const script = Harness.script()
-  const worker = yield* Harness.launch(Harness.Tasks, script.handlers, { unknownTypes: "fail" }, { url })
+  const worker = yield* Harness.launch(Harness.Tasks, script.handlers, { unknownTypes: "fail", lease: "5 seconds" }, {
+    url
+  })
   const cancelledQueued = yield* Harness.insert("plain", { run_at: new Date(Date.now() + 3_600_000) })
   assert.isTrue(yield* Harness.cancel(cancelledQueued))
   const plain = yield* Harness.insert("plain", { payload: "{\"n\": 5}" })

@@ -135,7 +135,7 @@ describe("events", () => {
       const { hostname, port } = new URL(Redacted.value(url))
       const proxy = yield* FaultProxy.make({ host: hostname, port: Number(port) })
       const script = Harness.script()
-      yield* Harness.launch(Harness.Tasks, script.handlers, { lease: "1 second" }, { url: proxy.url(url) })
+      yield* Harness.launch(Harness.Tasks, script.handlers, { lease: "4 seconds" }, { url: proxy.url(url) })
       const ids = yield* Harness.insertMany("scripted", 2)
       const [flooding, careful] = yield* Effect.forEach(ids, script.next)
       yield* proxy.blackhole(true)
@@ -277,7 +277,7 @@ describe("a task that is no longer the worker's", () => {
     it.live(`because ${what} it: the handler is interrupted and nothing more of it is stored`, () =>
       Effect.gen(function*() {
         const script = Harness.script()
-        const worker = yield* Harness.launch(Harness.Tasks, script.handlers)
+        const worker = yield* Harness.launch(Harness.Tasks, script.handlers, { lease: "4 seconds" })
         const id = yield* Harness.insert("scripted")
         const { ended, execution, proceed } = yield* script.next(id)
         yield* proceed(Effect.onInterrupt(Effect.never, () => execution.emit(delta("too late"))))

@@ -1,6 +1,6 @@
 import { PgClient } from "@effect/sql-pg"
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Exit, Fiber, Layer, PubSub, Redacted } from "effect"
+import { Duration, Effect, Exit, Fiber, Layer, PubSub, Redacted } from "effect"
 import * as Lifecycle from "../../src/Lifecycle.ts"
 import type * as Worker from "../../src/Worker.ts"
 import * as FaultProxy from "../support/FaultProxy.ts"
@@ -16,7 +16,10 @@ const proxied = Effect.fnUntraced(function*(options: Partial<Worker.Options> = {
   return { proxy, script, worker }
 })
 
-const well = ({ alive, problems, ready }: Worker.Health) => alive && ready && problems.length === 0
+// A busy machine holds up the event loop, and a worker tells so for a minute.
+const wrong = ({ problems }: Worker.Health) => problems.filter((problem) => !problem.startsWith("the event loop was"))
+
+const well = (health: Worker.Health) => health.alive && health.ready && wrong(health).length === 0
 
 const becomes = (what: string, worker: Harness.Launched, predicate: (health: Worker.Health) => boolean) =>
   Harness.eventually(what, worker.health, predicate)
@@ -39,10 +42,13 @@ describe("the health of a worker", () => {
       const id = yield* Harness.insert("scripted")
       const { proceed } = yield* script.next(id)
       yield* Harness.insert("scripted")
-      yield* becomes("a turn of the full claimer", worker, ({ loops }) =>
-        loops.some(({ lastTurnAgo, name }) =>
-          name === "claiming" && lastTurnAgo !== undefined
-        ))
+      let ago = 0
+      yield* becomes("a turn of the full claimer", worker, ({ loops }) => {
+        const { lastTurnAgo } = loops.find(({ name }) => name === "claiming")!
+        const before = ago
+        ago = Duration.toMillis(lastTurnAgo!)
+        return ago < before
+      })
       assert.isTrue(well(yield* worker.health))
       yield* proceed(Effect.succeed(null))
     }).pipe(Harness.onDatabase))
@@ -63,15 +69,12 @@ describe("the health of a worker", () => {
           const ill = yield* becomes("the database is missed", worker, (health) =>
             says(health, /^the database cannot be reached since .*Z \(/) &&
             says(health, /^1 outcomes and 0 events wait to be written since/) &&
-            says(health, /^notifications do not arrive since .*: polling every 0.1 s$/))
+            says(health, /^notifications do not arrive since .*: polling every 0.1 s$/) &&
+            health.loops.some(({ name, ok }) =>
+              name === "claiming" && !ok
+            ))
           assert.isTrue(ill.alive)
           assert.isFalse(ill.ready)
-          assert.deepInclude(
-            ill.loops.find(({ name }) =>
-              name === "claiming"
-            ),
-            { ok: false }
-          )
           yield* away(false)
           yield* becomes("well again", worker, well)
           yield* Harness.awaitRow(id, Harness.isOver)
@@ -125,9 +128,10 @@ describe("the health of a worker", () => {
       const { proceed } = yield* script.next(yield* Harness.insert("scripted"))
       yield* becomes("well", worker, well)
       const stopping = yield* Effect.forkChild(worker.stop)
-      const last = yield* becomes("the shutdown", worker, ({ ready }) => !ready)
+      const last = yield* becomes("the shutdown", worker, (health) => says(health, /shutting down/))
       assert.isTrue(last.alive)
-      assert.deepStrictEqual(last.problems, ["the worker is shutting down"])
+      assert.isFalse(last.ready)
+      assert.deepStrictEqual(wrong(last), ["the worker is shutting down"])
       yield* proceed(Effect.succeed(null))
       yield* Fiber.join(stopping)
     }).pipe(Harness.onDatabase))
@@ -143,7 +147,7 @@ describe("the health of a worker", () => {
         return null
       }))
       const { alive, ready } = yield* becomes("the lag", worker, (health) =>
-        says(health, /^the event loop was blocked for [23](\.\d)? s, .* ago/))
+        says(health, /^the event loop was blocked for ([2-9]|\d\d+)(\.\d)? s, .* ago/))
       assert.isTrue(alive && ready)
     }).pipe(Harness.onDatabase))
 })

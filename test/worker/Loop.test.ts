@@ -73,6 +73,24 @@ describe("a loop", () => {
       assert.isUndefined(pulse.failure)
     }).pipe(Effect.provide(Pulses.layer)))
 
+  it.effect("tries a turn that fails as often as it turns, however long it has failed", () =>
+    Effect.gen(function*() {
+      const { pulse } = yield* pulseOf(500)
+      const turns: Array<number> = []
+      yield* Effect.forkChild(Loop.every(
+        pulse,
+        Effect.flatMap(Clock.currentTimeMillis, (now) => {
+          turns.push(now)
+          return Effect.fail(away)
+        })
+      ))
+      yield* TestClock.adjust("1 minute")
+      const pauses = turns.slice(1).map((at, n) => at - turns[n]!)
+      // its interval, and a fifth of that for the jitter
+      assert.isAtMost(Math.max(...pauses), 600)
+      assert.isAbove(turns.at(-1)!, 59_000)
+    }).pipe(Effect.provide(Pulses.layer)))
+
   it.effect("fails by a turn that was not answered, and goes on", () =>
     Effect.gen(function*() {
       const { pulse } = yield* pulseOf(1000)

@@ -59,9 +59,11 @@ describe("what a worker tells", () => {
       assert.deepStrictEqual(of(completed).map(({ _tag }) => _tag), ["Started", "Completed"])
       assert.deepInclude(of(completed)[1], { result: 3 })
       assert.strictEqual(of(completed)[1]!.task.tag, "t")
+      // the second may start before the worker hears that the end of the first is written
+      assert.deepStrictEqual(of(retried).flatMap((event) => event._tag === "Started" ? event.attempt : []), [1, 2])
       assert.deepStrictEqual(
-        of(retried).map((event) => event._tag === "Failed" ? [event.error.tag, event.willRetry] : event._tag),
-        ["Started", ["Refused", true], "Started", ["Refused", false]]
+        of(retried).flatMap((event) => event._tag === "Failed" ? [[event.error.tag, event.willRetry]] : []),
+        [["Refused", true], ["Refused", false]]
       )
       assert.deepStrictEqual(of(cancelled).map(({ _tag }) => _tag), ["Started", "Cancelled"])
       assert.deepStrictEqual(of(snoozed).map(({ _tag }) => _tag), ["Started", "Released"])
