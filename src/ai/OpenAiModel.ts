@@ -124,8 +124,8 @@ export const providerOf = ({ baseUrl = openAiUrl, model }: Options): {
  * - `maxOutputTokens` is sent as `max_completion_tokens` to OpenAI and Azure, whose newer models take nothing else, and
  *   as `max_tokens` to all others, where every server knows it.
  * - A JSON document is asked for with `response_format: json_schema`; `strict` is set if the schema keeps OpenAI's rules
- *   for it. An endpoint other than OpenAI's that refuses is asked again at once for any JSON document, with the schema in
- *   a system message, and so is every later request for the model.
+ *   for it. An endpoint that refuses is asked again at once for any JSON document, with the schema in a system message;
+ *   one that refuses this too, for text.
  * - Text and images can be sent, and tools of one's own, which the model then calls.
  * - A refusal is no answer: it fails with `ContentPolicyError`. What a model thinks comes as `reasoning` parts.
  *
@@ -174,8 +174,6 @@ const make = Effect.fnUntraced(function*(options: Options) {
   const apiKey = options.apiKey === undefined ? undefined : Redacted.value(options.apiKey)
   const request: OpenAiError.Request = { url: `${origin}${pathname.replace(/\/$/, "")}/chat/completions`, apiKey }
   const client = yield* makeClient(baseUrl, apiKey)
-  const isOpenAi = OpenAiRequest.isOpenAi(hostname)
-  const withoutSchemas = new Set<string>()
 
   const bodyOf = Effect.fnUntraced(function*(options: LanguageModel.ProviderOptions) {
     const settings = yield* ModelSettings
@@ -197,7 +195,7 @@ const make = Effect.fnUntraced(function*(options: Options) {
     const format = yield* OpenAiRequest.documentOf(options.responseFormat, settings)
     if (format !== undefined) body.response_format = format
     if (settings.temperature !== undefined) body.temperature = settings.temperature
-    return withoutSchemas.has(body.model) ? OpenAiRequest.withoutSchema(body) : body
+    return body
   })
 
   // The scope is that of the stream: where it closes early, the request ends.
@@ -207,16 +205,11 @@ const make = Effect.fnUntraced(function*(options: Options) {
       (signal) => Effect.tryPromise(() => client.chat.completions.create(body, { signal }).withResponse())
     )
 
-  const ask = (body: OpenAI.OpenAI.ChatCompletionCreateParamsStreaming) =>
+  const ask = (body: OpenAI.OpenAI.ChatCompletionCreateParamsStreaming): ReturnType<typeof open> =>
     Effect.catchIf(
       open(body),
-      (error) =>
-        body.response_format?.type === "json_schema" && !isOpenAi &&
-        OpenAiError.isSchemaRefused(error.cause),
-      () => {
-        withoutSchemas.add(body.model)
-        return open(OpenAiRequest.withoutSchema(body))
-      }
+      ({ cause }) => body.response_format !== undefined && OpenAiError.isFormatRefused(cause),
+      () => ask(OpenAiRequest.withLooserFormat(body))
     )
 
   const failed = ({ cause }: Cause.UnknownError): Effect.Effect<never, AiError.AiErrorReason> =>

@@ -718,11 +718,18 @@ describe("OpenAiModel", () => {
         })
       }))
 
-    it.effect("does without the schema where the endpoint knows none, from then on", () =>
+    it.effect.each<readonly [number, unknown]>([
+      [400, error("This response_format type is unavailable now")],
+      [400, error("Invalid schema for response_format 'n': too many enum values", { param: "response_format" })],
+      [400, error("Failed to initialize samplers: failed to parse grammar", { code: 400 })],
+      [400, error("The provided JSON schema contains features not supported by xgrammar.", { code: 400 })],
+      [422, { detail: [{ loc: ["body", "response_format", "type"], msg: "Input should be 'text' or 'json_object'" }] }],
+      [500, error("invalid JSON schema in format", { type: "api_error" })]
+    ])("does without the schema where the endpoint answers %d %j", ([status, refusal]) =>
       Effect.gen(function*() {
         const server = yield* ModelServer.make((exchange) =>
           exchange.body.response_format.type === "json_schema"
-            ? exchange.reply(400, error("This response_format type is unavailable now"))
+            ? exchange.reply(status, refusal)
             : ModelServer.says("{\"name\":\"Mia\",\"age\":null}")(exchange)
         )
         yield* Effect.gen(function*() {
@@ -734,6 +741,7 @@ describe("OpenAiModel", () => {
         assert.deepStrictEqual(server.exchanges.map(({ body }) => body.response_format.type), [
           "json_schema",
           "json_object",
+          "json_schema",
           "json_object"
         ])
         assert.match(
@@ -742,13 +750,25 @@ describe("OpenAiModel", () => {
         )
       }))
 
+    it.effect("does without a format where the endpoint knows none", () =>
+      Effect.gen(function*() {
+        const server = yield* ModelServer.make((exchange) =>
+          exchange.body.response_format === undefined
+            ? ModelServer.says("{\"name\":\"Mia\",\"age\":null}")(exchange)
+            : exchange.reply(400, error("'response_format.type' must be 'text'"))
+        )
+        const { value } = yield* ask(server, LanguageModel.generateObject({ prompt: "a cat", schema: Cat }))
+        assert.deepStrictEqual(value, { name: "Mia" })
+        assert.deepStrictEqual(server.exchanges.map(({ body }) => body.messages.length), [1, 2, 2])
+      }))
+
     it.effect("is an invalid request where the endpoint objects to something else", () =>
       Effect.gen(function*() {
-        const server = yield* ModelServer.make((exchange) => exchange.reply(400, error("no such grammar")))
+        const server = yield* ModelServer.make((exchange) => exchange.reply(400, error("no such model")))
         const { reason } = yield* Effect.flip(
           ask(server, LanguageModel.generateObject({ prompt: "a cat", schema: Cat }))
         )
-        assert.strictEqual(reason.message, "Invalid request. no such grammar")
+        assert.strictEqual(reason.message, "Invalid request. no such model")
         assert.lengthOf(server.exchanges, 1)
       }))
   })

@@ -47,14 +47,16 @@ export const reasonOf = (error: unknown, request: Request, now: number): AiError
 }
 
 /**
- * Whether the endpoint refused the request because of its `response_format`.
+ * Whether the endpoint refused the request because of its `response_format`: it does not know it, or cannot make a grammar
+ * of its schema.
  *
  * @category predicates
  * @since 0.1.0
  */
-export const isSchemaRefused = (error: unknown): boolean =>
-  isApiError(error) && (error.status === 400 || error.status === 422) &&
-  /response_format|json_schema/i.test(`${error.param} ${error.message}`)
+export const isFormatRefused = (error: unknown): boolean =>
+  // Ollama says it with 500
+  isApiError(error) && (error.status === 400 || error.status === 422 || error.status === 500) &&
+  /response.?format|schema|grammar/i.test(`${error.param} ${wordsOf(error, bodyOf(error))}`)
 
 const isApiError = (error: unknown): error is APIError =>
   Predicate.hasProperty(error, "status") && Predicate.hasProperty(error, "headers")
@@ -63,7 +65,7 @@ const contentCodes = new Set(["content_filter", "content_policy_violation", "res
 const quotaCodes = new Set(["insufficient_quota", "billing_hard_limit_reached", "billing_not_active"])
 
 const answered = (error: APIError, request: Request, now: number): AiError.AiErrorReason => {
-  const body = Array.isArray(error.error) ? (error.error[0]?.error ?? error.error[0]) : error.error
+  const body = bodyOf(error)
   const codes = [body?.code, body?.type, body?.innererror?.code].filter(Predicate.isString).map((_) => _.toLowerCase())
   const status = error.status ?? statusInStream(body?.code, codes)
   const words = masked(wordsOf(error, body) ?? "", request)
@@ -113,6 +115,8 @@ const statuses: ReadonlyMap<string, number> = new Map([
   ["permission_error", 403],
   ["invalid_request_error", 400]
 ])
+
+const bodyOf = ({ error }: APIError): any => Array.isArray(error) ? (error[0]?.error ?? error[0]) : error
 
 const wordsOf = (error: APIError, body: any): string | undefined => {
   if (Predicate.isString(body)) return body

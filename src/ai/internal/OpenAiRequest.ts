@@ -134,13 +134,7 @@ const toolOf = (tool: Tool.Any): Effect.Effect<OpenAI.ChatCompletionFunctionTool
   })
 }
 
-/**
- * Whether it is OpenAI itself that serves there.
- *
- * @category predicates
- * @since 0.1.0
- */
-export const isOpenAi = (hostname: string): boolean => /(^|\.)openai\.com$/.test(hostname)
+const isOpenAi = (hostname: string): boolean => /(^|\.)openai\.com$/.test(hostname)
 
 /**
  * The model that a request asks for, whoever has named it: else OpenAI's default, which is asked not to think before it
@@ -219,16 +213,17 @@ const isStrict = (schema: unknown): boolean => {
 }
 
 /**
- * The same request of an endpoint that can promise JSON, but not a schema: the schema is told to the model instead.
+ * The same request with a format that more endpoints know: any JSON document, with the schema told to the model; else
+ * text.
  *
  * @category requests
  * @since 0.1.0
  */
-export const withoutSchema = (
-  body: OpenAI.ChatCompletionCreateParamsStreaming
+export const withLooserFormat = (
+  { response_format, ...body }: OpenAI.ChatCompletionCreateParamsStreaming
 ): OpenAI.ChatCompletionCreateParamsStreaming => {
-  if (body.response_format?.type !== "json_schema") return body
-  const schema = JSON.stringify(body.response_format.json_schema.schema)
+  if (response_format?.type !== "json_schema") return body
+  const schema = JSON.stringify(response_format.json_schema.schema)
   return {
     ...body,
     messages: [
