@@ -355,6 +355,7 @@ describe("OpenAiModel", () => {
         usage: null
       }],
       ["a reason of its own", [text("a"), finish("eos"), done], { finishReason: "other" }],
+      ["the length of the model", [text("a"), finish("model_length"), done], { finishReason: "length" }],
       ["no [DONE]", [text("a"), finish(), usage], { text: "a", finishReason: "stop" }],
       ["no blank line at the end", [text("a"), finish().trimEnd()], { text: "a" }],
       ["lines that end in CR LF", [text("a"), finish(), done].map((piece) => piece.replaceAll("\n", "\r\n")), {
@@ -552,6 +553,13 @@ describe("OpenAiModel", () => {
         sends(begin, text("Hel"), finish("content_filter"), usage, done),
         "ContentFiltered",
         "The provider's content filter stopped the answer"
+      ],
+      ["a server that gives up", sends(text("Hel"), finish("abort"), done), "ModelUnavailable", "stopped with an error"],
+      [
+        "a server without resources",
+        sends(text("Hel"), finish("insufficient_system_resource"), usage, done),
+        "ModelUnavailable",
+        "The model stopped with an error"
       ],
       [
         "a refusal",
