@@ -490,6 +490,20 @@ describe("OpenAiModel", () => {
         "Content policy violation: filtered"
       ],
       [
+        "a prompt that a router has flagged",
+        (exchange) =>
+          exchange.reply(403, { error: { code: 403, message: "flagged", metadata: { reasons: ["x"], flagged_input: "…" } } }),
+        "ContentFiltered",
+        "Content policy violation: flagged"
+      ],
+      [
+        "what a router was told",
+        (exchange) =>
+          exchange.reply(400, { error: { code: 400, message: "Provider returned error", metadata: { raw: `no ${key}` } } }),
+        "InvalidRequest",
+        "Invalid request. Provider returned error: no [key]"
+      ],
+      [
         "a quota that is used up",
         (exchange) => exchange.reply(429, error("no credit", { code: "insufficient_quota" })),
         "AuthenticationFailed",
@@ -729,6 +743,7 @@ describe("OpenAiModel", () => {
     it.effect.each<readonly [number, unknown]>([
       [400, error("This response_format type is unavailable now")],
       [400, error("Invalid schema for response_format 'n': too many enum values", { param: "response_format" })],
+      [400, { error: { code: 400, message: "Provider returned error", metadata: { raw: "{\"param\":\"response_format\"}" } } }],
       [400, error("Failed to initialize samplers: failed to parse grammar", { code: 400 })],
       [400, error("The provided JSON schema contains features not supported by xgrammar.", { code: 400 })],
       [422, { detail: [{ loc: ["body", "response_format", "type"], msg: "Input should be 'text' or 'json_object'" }] }],

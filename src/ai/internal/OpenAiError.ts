@@ -72,7 +72,9 @@ const answered = (error: APIError, request: Request, now: number): AiError.AiErr
   const described = { description: words === "" ? `HTTP ${status}` : words }
   const metadata = words === "" ? {} : { openai: { message: words } }
 
-  if (codes.some((code) => contentCodes.has(code))) return new AiError.ContentPolicyError(described)
+  if (codes.some((code) => contentCodes.has(code)) || body?.metadata?.flagged_input !== undefined) {
+    return new AiError.ContentPolicyError(described)
+  }
   if (status === 402 || codes.some((code) => quotaCodes.has(code))) return new AiError.QuotaExhaustedError({ metadata })
   switch (status) {
     case 401:
@@ -120,8 +122,10 @@ const bodyOf = ({ error }: APIError): any => Array.isArray(error) ? (error[0]?.e
 
 const wordsOf = (error: APIError, body: any): string | undefined => {
   if (Predicate.isString(body)) return body
+  // OpenRouter's own message only says that there is one of the provider behind it
+  const raw = body?.metadata?.raw
   for (const words of [body?.message, body?.detail, body?.error]) {
-    if (Predicate.isString(words)) return words
+    if (Predicate.isString(words)) return Predicate.isString(raw) ? `${words}: ${raw}` : words
   }
   if (body !== undefined && body !== null) return JSON.stringify(body)
   // what is not JSON is the page of some proxy, or a line of text
