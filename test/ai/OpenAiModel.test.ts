@@ -471,6 +471,14 @@ describe("OpenAiModel", () => {
         "Invalid request. model \"m\" not found"
       ],
       [
+        "404 of a path that is none",
+        (exchange) => exchange.reply(404, "404 page not found"),
+        "InvalidRequest",
+        "/v1/chat/completions)"
+      ],
+      ["404 with a page", (exchange) => exchange.reply(404, "<html>"), "InvalidRequest", "Not found (POST http://127.0.0.1:"],
+      ["405", (exchange) => exchange.reply(405, { detail: "no" }), "InvalidRequest", "no (POST http://127.0.0.1:"],
+      [
         "400",
         (exchange) => exchange.reply(400, error("too long", { param: "messages", code: "context_length_exceeded" })),
         "InvalidRequest",

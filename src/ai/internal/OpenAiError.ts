@@ -68,7 +68,9 @@ const answered = (error: APIError, request: Request, now: number): AiError.AiErr
   const body = bodyOf(error)
   const codes = [body?.code, body?.type, body?.innererror?.code].filter(Predicate.isString).map((_) => _.toLowerCase())
   const status = error.status ?? statusInStream(body?.code, codes)
-  const words = masked(wordsOf(error, body) ?? "", request)
+  const said = masked(wordsOf(error, body) ?? "", request)
+  // where the base URL lacks its version, nobody says so
+  const words = status === 404 || status === 405 ? `${said || "Not found"} (POST ${request.url})` : said
   const described = { description: words === "" ? `HTTP ${status}` : words }
   const metadata = words === "" ? {} : { openai: { message: words } }
 
