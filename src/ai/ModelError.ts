@@ -13,7 +13,7 @@ import * as Schema from "effect/Schema"
 import type * as RetryPolicy from "../RetryPolicy.ts"
 
 /**
- * The provider wants fewer requests. Tried again after `retryAfter`, an hour at
+ * The provider wants fewer requests, or is overloaded and says until when. Tried again after `retryAfter`, an hour at
  * most, if the provider named a time; after the usual backoff if it named none, or
  * less than a second.
  *

@@ -702,6 +702,13 @@ describe("OpenAiModel", () => {
         const { retryAfter } = failed as ModelError.RateLimited
         assert.strictEqual(retryAfter && Duration.toMillis(retryAfter), millis)
       }))
+
+    it.effect.each([402, 503])("waits after a %d that says for how long", (status) =>
+      Effect.gen(function*() {
+        const failed = yield* failure((exchange) => exchange.reply(status, error("busy"), { "retry-after": "20" }))
+        assert.isTrue(failed._tag === "RateLimited")
+        assert.deepStrictEqual((failed as ModelError.RateLimited).retryAfter, Duration.seconds(20))
+      }))
   })
 
   describe("structured output", () => {

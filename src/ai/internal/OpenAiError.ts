@@ -77,7 +77,13 @@ const answered = (error: APIError, request: Request, now: number): AiError.AiErr
   if (codes.some((code) => contentCodes.has(code)) || body?.metadata?.flagged_input !== undefined) {
     return new AiError.ContentPolicyError(described)
   }
-  if (status === 402 || codes.some((code) => quotaCodes.has(code))) return new AiError.QuotaExhaustedError({ metadata })
+  const retryAfter = retryAfterOf(error.headers, now)
+  // A server that is overloaded for a while, or a budget that fills up by itself, says when to come back.
+  const isLimit = status === 429 || ((status === 402 || status === 503) && retryAfter !== undefined)
+  if (codes.some((code) => quotaCodes.has(code)) || (status === 402 && !isLimit)) {
+    return new AiError.QuotaExhaustedError({ metadata })
+  }
+  if (isLimit) return new AiError.RateLimitError({ metadata, ...(retryAfter && { retryAfter }) })
   switch (status) {
     case 401:
       return new AiError.AuthenticationError({
@@ -86,10 +92,6 @@ const answered = (error: APIError, request: Request, now: number): AiError.AiErr
       })
     case 403:
       return new AiError.AuthenticationError({ kind: "InsufficientPermissions", ...described })
-    case 429: {
-      const retryAfter = retryAfterOf(error.headers, now)
-      return new AiError.RateLimitError({ metadata, ...(retryAfter && { retryAfter }) })
-    }
     // Request Timeout, Conflict and Too Early pass by themselves
     case 408:
     case 409:
