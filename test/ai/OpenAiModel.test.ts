@@ -476,7 +476,12 @@ describe("OpenAiModel", () => {
         "InvalidRequest",
         "/v1/chat/completions)"
       ],
-      ["404 with a page", (exchange) => exchange.reply(404, "<html>"), "InvalidRequest", "Not found (POST http://127.0.0.1:"],
+      [
+        "404 with a page",
+        (exchange) => exchange.reply(404, "<html>"),
+        "InvalidRequest",
+        "HTTP 404 (POST http://127.0.0.1:"
+      ],
       ["405", (exchange) => exchange.reply(405, { detail: "no" }), "InvalidRequest", "no (POST http://127.0.0.1:"],
       [
         "400",
@@ -500,14 +505,18 @@ describe("OpenAiModel", () => {
       [
         "a prompt that a router has flagged",
         (exchange) =>
-          exchange.reply(403, { error: { code: 403, message: "flagged", metadata: { reasons: ["x"], flagged_input: "…" } } }),
+          exchange.reply(403, {
+            error: { code: 403, message: "flagged", metadata: { reasons: ["x"], flagged_input: "…" } }
+          }),
         "ContentFiltered",
         "Content policy violation: flagged"
       ],
       [
         "what a router was told",
         (exchange) =>
-          exchange.reply(400, { error: { code: 400, message: "Provider returned error", metadata: { raw: `no ${key}` } } }),
+          exchange.reply(400, {
+            error: { code: 400, message: "Provider returned error", metadata: { raw: `no ${key}` } }
+          }),
         "InvalidRequest",
         "Invalid request. Provider returned error: no [key]"
       ],
@@ -576,7 +585,12 @@ describe("OpenAiModel", () => {
         "ContentFiltered",
         "The provider's content filter stopped the answer"
       ],
-      ["a server that gives up", sends(text("Hel"), finish("abort"), done), "ModelUnavailable", "stopped with an error"],
+      [
+        "a server that gives up",
+        sends(text("Hel"), finish("abort"), done),
+        "ModelUnavailable",
+        "stopped with an error"
+      ],
       [
         "a server without resources",
         sends(text("Hel"), finish("insufficient_system_resource"), usage, done),
@@ -758,7 +772,9 @@ describe("OpenAiModel", () => {
     it.effect.each<readonly [number, unknown]>([
       [400, error("This response_format type is unavailable now")],
       [400, error("Invalid schema for response_format 'n': too many enum values", { param: "response_format" })],
-      [400, { error: { code: 400, message: "Provider returned error", metadata: { raw: "{\"param\":\"response_format\"}" } } }],
+      [400, {
+        error: { code: 400, message: "Provider returned error", metadata: { raw: "{\"param\":\"response_format\"}" } }
+      }],
       [400, error("Failed to initialize samplers: failed to parse grammar", { code: 400 })],
       [400, error("The provided JSON schema contains features not supported by xgrammar.", { code: 400 })],
       [422, { detail: [{ loc: ["body", "response_format", "type"], msg: "Input should be 'text' or 'json_object'" }] }],

@@ -68,10 +68,10 @@ const answered = (error: APIError, request: Request, now: number): AiError.AiErr
   const body = bodyOf(error)
   const codes = [body?.code, body?.type, body?.innererror?.code].filter(Predicate.isString).map((_) => _.toLowerCase())
   const status = error.status ?? statusInStream(body?.code, codes)
-  const said = masked(wordsOf(error, body) ?? "", request)
+  const words = masked(wordsOf(error, body) ?? "", request)
   // where the base URL lacks its version, nobody says so
-  const words = status === 404 || status === 405 ? `${said || "Not found"} (POST ${request.url})` : said
-  const described = { description: words === "" ? `HTTP ${status}` : words }
+  const where = status === 404 || status === 405 ? ` (POST ${request.url})` : ""
+  const described = { description: `${words === "" ? `HTTP ${status}` : words}${where}` }
   const metadata = words === "" ? {} : { openai: { message: words } }
 
   if (codes.some((code) => contentCodes.has(code)) || body?.metadata?.flagged_input !== undefined) {
