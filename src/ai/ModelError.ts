@@ -178,7 +178,9 @@ export const fromReason = (reason: AiError.AiErrorReason): ModelError => {
 
 const messageOf = (reason: AiError.AiErrorReason): string => {
   // What follows the first line is advice to whoever wrote the program.
-  if (reason._tag !== "RateLimitError" && reason._tag !== "QuotaExhaustedError") return reason.message.split("\n", 1)[0]!
+  if (reason._tag !== "RateLimitError" && reason._tag !== "QuotaExhaustedError") {
+    return reason.message.split("\n", 1)[0]!
+  }
   const words = Object.values(reason.metadata).map((_) => Predicate.hasProperty(_, "message") ? _.message : undefined)
     .find(Predicate.isString)
   return words === undefined ? reason.message : `${reason.message.replace(/\.$/, "")}: ${words}`
