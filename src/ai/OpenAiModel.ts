@@ -224,6 +224,14 @@ const make = Effect.fnUntraced(function*(options: Options) {
       const { data, response } = yield* Effect.catch(ask(body), failed)
       const type = response.headers.get("content-type") ?? ""
       if (/html|json/.test(type)) {
+        // Some servers and gateways say with the status of a success what went wrong.
+        const said = yield* Effect.orElseSucceed(
+          Effect.tryPromise((): Promise<any> => response.json()),
+          () => undefined
+        )
+        if (said?.error) {
+          return yield* failed(new Cause.UnknownError({ ...said, headers: response.headers, status: undefined }))
+        }
         return yield* new AiError.InvalidResponseError({
           description: `${request.url} answered with ${type} and not with a stream of events`
         })

@@ -555,6 +555,24 @@ describe("OpenAiModel", () => {
         "answered with text/html and not with a stream of events"
       ],
       [
+        "a whole answer where a stream should be",
+        (exchange) => exchange.reply(200, { choices: [{ message: { content: "hi" } }] }),
+        "MalformedOutput",
+        "answered with application/json and not with a stream of events"
+      ],
+      [
+        "an error with the status of a success",
+        (exchange) => exchange.reply(200, error("slow down", { code: 429 })),
+        "RateLimited",
+        "Rate limit exceeded: slow down"
+      ],
+      [
+        "a path that is none, with the status of a success",
+        (exchange) => exchange.reply(200, { error: "Unexpected endpoint or method. (POST /chat/completions)" }),
+        "ModelUnavailable",
+        "Unexpected endpoint or method. (POST /chat/completions)"
+      ],
+      [
         "a stream cut in the middle",
         (exchange) => Effect.andThen(exchange.send(begin, text("Hel"), "data: {\"cho"), exchange.cut),
         "ModelUnavailable",
