@@ -122,10 +122,10 @@ export const providerOf = ({ baseUrl = openAiUrl, model }: Options): {
  * - The package's own retries are off, and so is every time limit but that of connecting: how long an answer may take is
  *   for the task's timeout to say.
  * - `maxOutputTokens` is sent as `max_completion_tokens` to OpenAI and Azure, whose newer models take nothing else, and
- *   as `max_tokens` to all others, where every server knows it.
+ *   as `max_tokens` to all others, where every server knows it. An endpoint that asks for the new name gets it at once.
  * - A JSON document is asked for with `response_format: json_schema`; `strict` is set if the schema keeps OpenAI's rules
  *   for it. An endpoint that refuses is asked again at once for any JSON document, with the schema in a system message;
- *   one that refuses this too, for text.
+ *   one that refuses this too, for text. One that refuses `stream_options` is asked again without.
  * - Text and images can be sent, and tools of one's own, which the model then calls.
  * - A refusal is no answer: it fails with `ContentPolicyError`. What a model thinks comes as `reasoning` parts.
  *
@@ -206,11 +206,10 @@ const make = Effect.fnUntraced(function*(options: Options) {
     )
 
   const ask = (body: OpenAI.OpenAI.ChatCompletionCreateParamsStreaming): ReturnType<typeof open> =>
-    Effect.catchIf(
-      open(body),
-      ({ cause }) => body.response_format !== undefined && OpenAiError.isFormatRefused(cause),
-      () => ask(OpenAiRequest.withLooserFormat(body))
-    )
+    Effect.catch(open(body), (error) => {
+      const other = OpenAiRequest.adapted(body, OpenAiError.refusalOf(error.cause))
+      return other === undefined ? Effect.fail(error) : ask(other)
+    })
 
   const failed = ({ cause }: Cause.UnknownError): Effect.Effect<never, AiError.AiErrorReason> =>
     Effect.flatMap(Clock.currentTimeMillis, (now) => Effect.fail(OpenAiError.reasonOf(cause, request, now)))

@@ -234,6 +234,36 @@ describe("OpenAiModel", () => {
         assert.lengthOf(server.exchanges, 0)
       }))
 
+    const nested = { detail: [{ type: "extra_forbidden", loc: ["body", "stream_options", "include_usage"] }] }
+    it.effect.each<readonly [string, string, number, unknown]>([
+      [
+        "max_tokens",
+        "max_completion_tokens",
+        400,
+        error("Use 'max_completion_tokens' instead.", { param: "max_tokens" })
+      ],
+      ["stream_options", "", 422, { object: "error", message: nested, type: "invalid_request_error", param: null }],
+      ["stream_options", "", 400, error("Unrecognized request argument supplied: stream_options")]
+    ])(
+      "without %s, but %s, is sent where the endpoint says so with %d %j",
+      ([refused, wanted, status, refusal]) =>
+        Effect.gen(function*() {
+          const { exchanges, exit } = yield* run(
+            (exchange) =>
+              refused in exchange.body ? exchange.reply(status, refusal) : ModelServer.says("Hello")(exchange),
+            { prompt: "hi", maxOutputTokens: 5 }
+          )
+          assert.strictEqual((yield* exit).text, "Hello")
+          const keys = exchanges.map(({ body }) => Object.keys(body))
+          assert.lengthOf(keys, 2)
+          assert.sameMembers(keys[1]!, [
+            ...keys[0]!.filter((key) => key !== refused),
+            ...(wanted === "" ? [] : [wanted])
+          ])
+          if (wanted !== "") assert.strictEqual(exchanges[1]?.body[wanted], 5)
+        })
+    )
+
     it.effect("needs a model where there is no default", () =>
       Effect.gen(function*() {
         const server = yield* ModelServer.make()

@@ -47,16 +47,16 @@ export const reasonOf = (error: unknown, request: Request, now: number): AiError
 }
 
 /**
- * Whether the endpoint refused the request because of its `response_format`: it does not know it, or cannot make a grammar
- * of its schema.
+ * What the endpoint says against the request as it is; nothing, if that is not why it failed.
  *
- * @category predicates
+ * @category conversions
  * @since 0.1.0
  */
-export const isFormatRefused = (error: unknown): boolean =>
+export const refusalOf = (error: unknown): string =>
   // Ollama says it with 500
-  isApiError(error) && (error.status === 400 || error.status === 422 || error.status === 500) &&
-  /response.?format|schema|grammar/i.test(`${error.param} ${wordsOf(error, bodyOf(error))}`)
+  isApiError(error) && (error.status === 400 || error.status === 422 || error.status === 500)
+    ? `${error.param} ${wordsOf(error, bodyOf(error))}`
+    : ""
 
 const isApiError = (error: unknown): error is APIError =>
   Predicate.hasProperty(error, "status") && Predicate.hasProperty(error, "headers")

@@ -12,6 +12,7 @@ import * as Effect from "effect/Effect"
 import * as Base64 from "effect/encoding/Base64"
 import type * as JsonSchema from "effect/JsonSchema"
 import * as Predicate from "effect/Predicate"
+import * as Struct from "effect/Struct"
 import type * as OpenAI from "openai/resources/chat/completions"
 import type { Settings } from "../ModelSettings.ts"
 
@@ -213,16 +214,29 @@ const isStrict = (schema: unknown): boolean => {
 }
 
 /**
- * The same request with a format that more endpoints know: any JSON document, with the schema told to the model; else
- * text.
+ * The request as the endpoint may take it after all, from what it says against this one; undefined, if that is about
+ * something else.
+ *
+ * - `max_completion_tokens` in place of `max_tokens`, if it asks for that.
+ * - Without `stream_options`.
+ * - With a format that more endpoints know: any JSON document, with the schema told to the model; else text.
  *
  * @category requests
  * @since 0.1.0
  */
-export const withLooserFormat = (
-  { response_format, ...body }: OpenAI.ChatCompletionCreateParamsStreaming
-): OpenAI.ChatCompletionCreateParamsStreaming => {
-  if (response_format?.type !== "json_schema") return body
+export const adapted = (
+  body: OpenAI.ChatCompletionCreateParamsStreaming,
+  refusal: string
+): OpenAI.ChatCompletionCreateParamsStreaming | undefined => {
+  const { max_tokens, response_format } = body
+  if (max_tokens !== undefined && refusal.includes("max_completion_tokens")) {
+    return { ...Struct.omit(body, ["max_tokens"]), max_completion_tokens: max_tokens }
+  }
+  if (body.stream_options !== undefined && /stream_options|include_usage/.test(refusal)) {
+    return Struct.omit(body, ["stream_options"])
+  }
+  if (response_format === undefined || !/response.?format|schema|grammar/i.test(refusal)) return undefined
+  if (response_format.type !== "json_schema") return Struct.omit(body, ["response_format"])
   const schema = JSON.stringify(response_format.json_schema.schema)
   return {
     ...body,
