@@ -69,7 +69,7 @@ export type Payload = typeof Payload.Type
 export const Result = Schema.Struct({
   /** All `text_delta`s, joined. */
   text: Schema.String,
-  /** Why the model stopped: `stop`, or `length` if `maxOutputTokens` cut it off. */
+  /** Why the model stopped: `stop`, or `length` if `maxOutputTokens` cut it off; `other` for a reason of the provider's own. */
   finishReason: Response.FinishReason,
   /** `null` if the provider did not count. */
   usage: Schema.NullOr(ModelAnswer.Usage),

@@ -205,7 +205,7 @@ const avoid = (faults: ReadonlyArray<string>) =>
   }`
 
 const shortfalls: Readonly<Record<ListReader.State, string>> = {
-  empty: "the answer has no list of them",
+  empty: "the answer has no list of them in valid JSON",
   open: "the answer breaks off",
   closed: "the answer has no more that fit",
   broken: "the answer is no valid JSON from there on"
