@@ -224,10 +224,9 @@ const make = Effect.fnUntraced(function*(options: Options) {
       const type = response.headers.get("content-type") ?? ""
       if (/html|json/.test(type)) {
         // Some servers and gateways say with the status of a success what went wrong.
-        const said = yield* Effect.orElseSucceed(
-          Effect.tryPromise((): Promise<any> => response.json()),
-          () => undefined
-        )
+        const said = type.includes("application/json")
+          ? yield* Effect.orElseSucceed(Effect.tryPromise((): Promise<any> => response.json()), () => undefined)
+          : undefined
         if (said?.error) {
           return yield* failed(new Cause.UnknownError({ ...said, headers: response.headers, status: undefined }))
         }

@@ -585,6 +585,12 @@ describe("OpenAiModel", () => {
         "answered with text/html and not with a stream of events"
       ],
       [
+        "a page without end",
+        (exchange) => exchange.open({ "content-type": "text/html" }),
+        "MalformedOutput",
+        "answered with text/html and not with a stream of events"
+      ],
+      [
         "a whole answer where a stream should be",
         (exchange) => exchange.reply(200, { choices: [{ message: { content: "hi" } }] }),
         "MalformedOutput",
