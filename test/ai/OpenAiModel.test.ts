@@ -142,6 +142,23 @@ describe("OpenAiModel", () => {
         })
       }))
 
+    it.effect("has one system message at its beginning, as many models take no other", () =>
+      Effect.gen(function*() {
+        const { exchanges } = yield* run(ModelServer.says("hi"), {
+          system: "be brief",
+          messages: [
+            { role: "system", content: "speak Latin" },
+            { role: "user", content: "hi" },
+            { role: "system", content: "now Greek" }
+          ]
+        })
+        assert.deepStrictEqual(exchanges[0]?.body.messages, [
+          { role: "system", content: "be brief\n\nspeak Latin" },
+          { role: "user", content: "hi" },
+          { role: "system", content: "now Greek" }
+        ])
+      }))
+
     it.each([
       ["api.openai.com", "max_completion_tokens"],
       ["eu.api.openai.com", "max_completion_tokens"],
@@ -856,6 +873,20 @@ describe("OpenAiModel", () => {
           server.exchanges[1]?.body.messages[0].content,
           /^Answer with one JSON document .*"additionalProperties":false/
         )
+      }))
+
+    it.effect("tells the schema in the system message that is there", () =>
+      Effect.gen(function*() {
+        const server = yield* ModelServer.make((exchange) =>
+          exchange.body.response_format.type === "json_schema"
+            ? exchange.reply(400, error("no json_schema"))
+            : ModelServer.says("{\"name\":\"Mia\",\"age\":null}")(exchange)
+        )
+        const prompt = [{ role: "system", content: "Be brief." }, { role: "user", content: "a cat" }] as const
+        yield* ask(server, LanguageModel.generateObject({ prompt, schema: Cat }))
+        const [system, user, ...others] = server.exchanges[1]!.body.messages
+        assert.match(system.content, /^Answer with one JSON document .*\n\nBe brief\.$/)
+        assert.deepStrictEqual([system.role, user, others], ["system", { role: "user", content: "a cat" }, []])
       }))
 
     it.effect("does without a format where the endpoint knows none", () =>

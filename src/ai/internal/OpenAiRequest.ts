@@ -8,6 +8,7 @@ import type * as LanguageModel from "effect/ai/LanguageModel"
 import * as OpenAiStructuredOutput from "effect/ai/OpenAiStructuredOutput"
 import type * as Prompt from "effect/ai/Prompt"
 import * as Tool from "effect/ai/Tool"
+import * as Arr from "effect/Array"
 import * as Effect from "effect/Effect"
 import * as Base64 from "effect/encoding/Base64"
 import type * as JsonSchema from "effect/JsonSchema"
@@ -17,15 +18,24 @@ import type * as OpenAI from "openai/resources/chat/completions"
 import type { Settings } from "../ModelSettings.ts"
 
 /**
- * The messages of a prompt. Fails with what the protocol, or this layer, has no form for.
+ * The messages of a prompt; those of the system that it begins with are one. Fails with what the protocol, or this
+ * layer, has no form for.
  *
  * @category requests
  * @since 0.1.0
  */
 export const messages = (
   prompt: Prompt.Prompt
-): Effect.Effect<Array<OpenAI.ChatCompletionMessageParam>, AiError.InvalidUserInputError> =>
-  Effect.map(Effect.forEach(prompt.content, messagesOf), (all) => all.flat())
+): Effect.Effect<Array<OpenAI.ChatCompletionMessageParam>, AiError.InvalidUserInputError> => {
+  // the templates of many models take one system message and no more
+  const [system, others] = Arr.span(prompt.content, (message) => message.role === "system")
+  return Effect.map(Effect.forEach(others, messagesOf), (all) => [
+    ...(system.length === 0
+      ? []
+      : [{ role: "system" as const, content: system.map(({ content }) => content).join("\n\n") }]),
+    ...all.flat()
+  ])
+}
 
 const messagesOf = (
   message: Prompt.Message
@@ -238,15 +248,13 @@ export const adapted = (
   if (response_format === undefined || !/response.?format|schema|grammar/i.test(refusal)) return undefined
   if (response_format.type !== "json_schema") return Struct.omit(body, ["response_format"])
   const schema = JSON.stringify(response_format.json_schema.schema)
+  const form = `Answer with one JSON document that fits this JSON Schema, and nothing else: ${schema}`
+  const [first, ...others] = body.messages
   return {
     ...body,
-    messages: [
-      {
-        role: "system",
-        content: `Answer with one JSON document that fits this JSON Schema, and nothing else: ${schema}`
-      },
-      ...body.messages
-    ],
+    messages: first?.role === "system"
+      ? [{ role: "system", content: `${form}\n\n${first.content}` }, ...others]
+      : [{ role: "system", content: form }, ...body.messages],
     response_format: { type: "json_object" }
   }
 }
