@@ -1,9 +1,11 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Layer, Option, Schema } from "effect"
+import { Effect, Exit, Layer, Option, Schema } from "effect"
+import type { LanguageModel } from "effect/ai"
 import * as Fs from "node:fs"
 import * as AiTasks from "../src/ai/AiTasks.ts"
 import * as HandlerRegistry from "../src/HandlerRegistry.ts"
 import * as Task from "../src/Task.ts"
+import { deltas, scripted } from "./ai/scripted.ts"
 import { attempt } from "./support/execution.ts"
 import * as Docs from "./types/ai.ts"
 
@@ -54,6 +56,22 @@ describe("docs/ai.md", () => {
       }
     }))
 
+  const headlines = Effect.fnUntraced(function*(model: Layer.Layer<LanguageModel.LanguageModel>) {
+    const registry = HandlerRegistry.layer(Docs.group).pipe(Layer.provide(Docs.handlers), Layer.provide(model))
+    const { events, execution } = attempt(Docs.Headlines)
+    const exit = yield* Effect.gen(function*() {
+      const entry = Option.getOrThrow((yield* HandlerRegistry.HandlerRegistry).get("news:headlines"))
+      return yield* Effect.provideContext(entry.run({ article: "News" }, execution), entry.services)
+    }).pipe(Effect.provide(registry), Effect.exit)
+    return { events, exit }
+  })
+
+  it.effect("shows a task that fails with an answer that is none", () =>
+    Effect.gen(function*() {
+      const { exit } = yield* headlines(scripted(deltas("One\nTwo")).layer)
+      assert.propertyVal(yield* Effect.flip(exit), "_tag", "MalformedOutput")
+    }))
+
   it.effect("shows a provider and a task that work", () =>
     Effect.gen(function*() {
       async function* chat() {
@@ -67,13 +85,8 @@ describe("docs/ai.md", () => {
           return chat()
         }
       })
-      const registry = HandlerRegistry.layer(Docs.group).pipe(Layer.provide(Docs.handlers), Layer.provide(model))
-      const { events, execution } = attempt(Docs.Headlines)
-      const result = yield* Effect.gen(function*() {
-        const entry = Option.getOrThrow((yield* HandlerRegistry.HandlerRegistry).get("news:headlines"))
-        return yield* Effect.provideContext(entry.run({ article: "News" }, execution), entry.services)
-      }).pipe(Effect.provide(registry))
-      assert.deepStrictEqual(result, { headlines: ["One", "Two", "Three"] })
+      const { events, exit } = yield* headlines(model)
+      assert.deepStrictEqual(exit, Exit.succeed({ headlines: ["One", "Two", "Three"] }))
       assert.deepStrictEqual(events.map((event) => event._tag === "headline" && [event.index, event.text]), [
         [0, "One"],
         [1, "Two"],

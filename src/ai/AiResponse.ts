@@ -69,7 +69,7 @@ export type Payload = typeof Payload.Type
 export const Result = Schema.Struct({
   /** All `text_delta`s, joined. */
   text: Schema.String,
-  /** Why the model stopped: `stop`, or `length` if `maxOutputTokens` cut it off. */
+  /** Why the model stopped: `stop`, or `length` if `maxOutputTokens` cut it off; `other` for a reason of the provider's own. */
   finishReason: Response.FinishReason,
   /** `null` if the provider did not count. */
   usage: Schema.NullOr(ModelAnswer.Usage),
@@ -128,7 +128,7 @@ export const handler: Task.HandlerFn<typeof AiResponse, LanguageModel.LanguageMo
   const { maxOutputTokens, model, temperature } = payload
   // Joined now and then: a text that grows word by word otherwise keeps every word with a node of its own.
   let pieces: Array<string> = []
-  let end: ModelAnswer.End | undefined
+  let end!: ModelAnswer.End
 
   yield* ModelAnswer.stream(promptOf(payload), { model, temperature, maxOutputTokens }).pipe(
     Stream.runForEach((piece) => {
@@ -142,12 +142,8 @@ export const handler: Task.HandlerFn<typeof AiResponse, LanguageModel.LanguageMo
     })
   )
 
-  if (end?.reason === undefined) {
-    return yield* new ModelError.MalformedOutput({ message: "The answer broke off before the model had finished" })
-  }
-  const failure = ModelAnswer.failure(end.reason)
-  if (failure !== undefined) return yield* failure
-  return { text: pieces.join(""), finishReason: end.reason, usage: end.usage, model: end.model }
+  const finishReason = yield* ModelAnswer.finishReason(end)
+  return { text: pieces.join(""), finishReason, usage: end.usage, model: end.model }
 })
 
 const promptOf = ({ messages, prompt, system }: Payload): ReadonlyArray<Prompt.MessageEncoded> => [

@@ -157,8 +157,7 @@ export const generate = Effect.fnUntraced(function*<A>(
     )
 
     if (kept.length === enough) return 0
-    const failure = end?.reason && ModelAnswer.failure(end.reason)
-    if (failure) return yield* failure
+    if (end?.reason !== undefined) yield* ModelAnswer.finishReason(end)
     const state = reader.state()
     const why = dropped > missing ? "too much of the answer does not fit" : shortfalls[state]
     if (exact || state !== "closed" || dropped > missing) {
@@ -206,7 +205,7 @@ const avoid = (faults: ReadonlyArray<string>) =>
   }`
 
 const shortfalls: Readonly<Record<ListReader.State, string>> = {
-  empty: "the answer has no list of them",
+  empty: "the answer has no list of them in valid JSON",
   open: "the answer breaks off",
   closed: "the answer has no more that fit",
   broken: "the answer is no valid JSON from there on"

@@ -125,19 +125,25 @@ const usageOf = ({ inputTokens, outputTokens }: Response.Usage): Usage | null =>
 }
 
 /**
- * The failure that a way to end stands for, if it is none of success.
+ * Why the model stopped. Fails where that makes the answer none: it broke off, was filtered, or the model gave up.
  *
- * @category conversions
+ * @category accessors
  * @since 0.1.0
  */
-export const failure = (reason: Response.FinishReason): ModelError.ModelError | undefined => {
+export const finishReason = ({ reason }: End): Effect.Effect<Response.FinishReason, ModelError.ModelError> => {
   switch (reason) {
+    case undefined:
+      return Effect.fail(
+        new ModelError.MalformedOutput({ message: "The answer broke off before the model had finished" })
+      )
     case "content-filter":
-      return new ModelError.ContentFiltered({ message: "The provider's content filter stopped the answer" })
+      return Effect.fail(
+        new ModelError.ContentFiltered({ message: "The provider's content filter stopped the answer" })
+      )
     case "error":
-      return new ModelError.ModelUnavailable({ message: "The model stopped with an error" })
+      return Effect.fail(new ModelError.ModelUnavailable({ message: "The model stopped with an error" }))
     default:
-      return undefined
+      return Effect.succeed(reason)
   }
 }
 

@@ -13,7 +13,7 @@ import * as Schema from "effect/Schema"
 import type * as RetryPolicy from "../RetryPolicy.ts"
 
 /**
- * The provider wants fewer requests. Tried again after `retryAfter`, an hour at
+ * The provider wants fewer requests, or is overloaded and says until when. Tried again after `retryAfter`, an hour at
  * most, if the provider named a time; after the usual backoff if it named none, or
  * less than a second.
  *
@@ -178,8 +178,9 @@ export const fromReason = (reason: AiError.AiErrorReason): ModelError => {
 
 const messageOf = (reason: AiError.AiErrorReason): string => {
   // What follows the first line is advice to whoever wrote the program.
-  if (reason._tag === "NetworkError") return reason.message.split("\n", 1)[0]!
-  if (reason._tag !== "RateLimitError" && reason._tag !== "QuotaExhaustedError") return reason.message
+  if (reason._tag !== "RateLimitError" && reason._tag !== "QuotaExhaustedError") {
+    return reason.message.split("\n", 1)[0]!
+  }
   const words = Object.values(reason.metadata).map((_) => Predicate.hasProperty(_, "message") ? _.message : undefined)
     .find(Predicate.isString)
   return words === undefined ? reason.message : `${reason.message.replace(/\.$/, "")}: ${words}`

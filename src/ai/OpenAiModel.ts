@@ -122,10 +122,10 @@ export const providerOf = ({ baseUrl = openAiUrl, model }: Options): {
  * - The package's own retries are off, and so is every time limit but that of connecting: how long an answer may take is
  *   for the task's timeout to say.
  * - `maxOutputTokens` is sent as `max_completion_tokens` to OpenAI and Azure, whose newer models take nothing else, and
- *   as `max_tokens` to all others, where every server knows it.
+ *   as `max_tokens` to all others, where every server knows it. An endpoint that asks for the new name gets it at once.
  * - A JSON document is asked for with `response_format: json_schema`; `strict` is set if the schema keeps OpenAI's rules
- *   for it. An endpoint other than OpenAI's that refuses is asked again at once for any JSON document, with the schema in
- *   a system message, and so is every later request for the model.
+ *   for it. An endpoint that refuses is asked again at once for any JSON document, with the schema in a system message;
+ *   one that refuses this too, for text. One that refuses `stream_options` is asked again without.
  * - Text and images can be sent, and tools of one's own, which the model then calls.
  * - A refusal is no answer: it fails with `ContentPolicyError`. What a model thinks comes as `reasoning` parts.
  *
@@ -174,8 +174,6 @@ const make = Effect.fnUntraced(function*(options: Options) {
   const apiKey = options.apiKey === undefined ? undefined : Redacted.value(options.apiKey)
   const request: OpenAiError.Request = { url: `${origin}${pathname.replace(/\/$/, "")}/chat/completions`, apiKey }
   const client = yield* makeClient(baseUrl, apiKey)
-  const isOpenAi = OpenAiRequest.isOpenAi(hostname)
-  const withoutSchemas = new Set<string>()
 
   const bodyOf = Effect.fnUntraced(function*(options: LanguageModel.ProviderOptions) {
     const settings = yield* ModelSettings
@@ -197,7 +195,7 @@ const make = Effect.fnUntraced(function*(options: Options) {
     const format = yield* OpenAiRequest.documentOf(options.responseFormat, settings)
     if (format !== undefined) body.response_format = format
     if (settings.temperature !== undefined) body.temperature = settings.temperature
-    return withoutSchemas.has(body.model) ? OpenAiRequest.withoutSchema(body) : body
+    return body
   })
 
   // The scope is that of the stream: where it closes early, the request ends.
@@ -207,17 +205,11 @@ const make = Effect.fnUntraced(function*(options: Options) {
       (signal) => Effect.tryPromise(() => client.chat.completions.create(body, { signal }).withResponse())
     )
 
-  const ask = (body: OpenAI.OpenAI.ChatCompletionCreateParamsStreaming) =>
-    Effect.catchIf(
-      open(body),
-      (error) =>
-        body.response_format?.type === "json_schema" && !isOpenAi &&
-        OpenAiError.isSchemaRefused(error.cause),
-      () => {
-        withoutSchemas.add(body.model)
-        return open(OpenAiRequest.withoutSchema(body))
-      }
-    )
+  const ask = (body: OpenAI.OpenAI.ChatCompletionCreateParamsStreaming): ReturnType<typeof open> =>
+    Effect.catch(open(body), (error) => {
+      const other = OpenAiRequest.adapted(body, OpenAiError.refusalOf(error.cause))
+      return other === undefined ? Effect.fail(error) : ask(other)
+    })
 
   const failed = ({ cause }: Cause.UnknownError): Effect.Effect<never, AiError.AiErrorReason> =>
     Effect.flatMap(Clock.currentTimeMillis, (now) => Effect.fail(OpenAiError.reasonOf(cause, request, now)))
@@ -231,6 +223,13 @@ const make = Effect.fnUntraced(function*(options: Options) {
       const { data, response } = yield* Effect.catch(ask(body), failed)
       const type = response.headers.get("content-type") ?? ""
       if (/html|json/.test(type)) {
+        // Some servers and gateways say with the status of a success what went wrong.
+        const said = type.includes("application/json")
+          ? yield* Effect.orElseSucceed(Effect.tryPromise((): Promise<any> => response.json()), () => undefined)
+          : undefined
+        if (said?.error) {
+          return yield* failed(new Cause.UnknownError({ ...said, headers: response.headers, status: undefined }))
+        }
         return yield* new AiError.InvalidResponseError({
           description: `${request.url} answered with ${type} and not with a stream of events`
         })

@@ -287,7 +287,7 @@ describe("AiGenerateRecords", () => {
         assert.instanceOf(error, ModelError.MalformedOutput)
         assert.strictEqual(
           (error as ModelError.MalformedOutput).message,
-          "The model gave no records that fit: 0 of 2 records: the answer has no list of them"
+          "The model gave no records that fit: 0 of 2 records: the answer has no list of them in valid JSON"
         )
         assert.deepInclude(of("usage")[0], usage(2))
       }))

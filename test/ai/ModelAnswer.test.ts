@@ -68,11 +68,19 @@ describe("ModelAnswer", () => {
       assert.strictEqual(answer.error?._tag, "RateLimited")
     }))
 
-  it("takes a filter and a model's own error for failures, and no other end", () => {
-    const reasons = ["stop", "length", "content-filter", "tool-calls", "error", "pause", "other", "unknown"] as const
-    assert.deepStrictEqual(reasons.flatMap((reason) => ModelAnswer.failure(reason)?._tag ?? []), [
-      "ContentFiltered",
-      "ModelUnavailable"
-    ])
-  })
+  it.effect.each<readonly [Response.FinishReason | undefined, string]>([
+    ["stop", "stop"],
+    ["length", "length"],
+    ["tool-calls", "tool-calls"],
+    ["pause", "pause"],
+    ["other", "other"],
+    ["unknown", "unknown"],
+    ["content-filter", "ContentFiltered"],
+    ["error", "ModelUnavailable"],
+    [undefined, "MalformedOutput"]
+  ])("that ends with %s is %s", ([reason, expected]) =>
+    Effect.gen(function*() {
+      const finished = ModelAnswer.finishReason({ _tag: "End", reason, usage: null, model: "m" })
+      assert.strictEqual(yield* Effect.catch(finished, ({ _tag }) => Effect.succeed(_tag)), expected)
+    }))
 })

@@ -38,7 +38,7 @@ const cases: ReadonlyArray<readonly [AiError.AiErrorReason, ModelError.ModelErro
   [new AiError.AuthenticationError({ kind: "InvalidKey" }), "AuthenticationFailed", "Fail"],
   [new AiError.QuotaExhaustedError({}), "AuthenticationFailed", "Fail"],
   [new AiError.InvalidResponseError({ description }), "MalformedOutput", "Retry"],
-  [new AiError.InvalidOutputError({ description }), "MalformedOutput", "Retry"],
+  [new AiError.InvalidOutputError({ description: "d\n  at [1]" }), "MalformedOutput", "Retry"],
   [new AiError.StructuredOutputError({ description, responseText: "" }), "MalformedOutput", "Retry"],
   [new AiError.ToolNotFoundError({ toolName, availableTools: [] }), "MalformedOutput", "Retry"],
   [new AiError.ToolParameterValidationError({ toolName, description }), "MalformedOutput", "Retry"]

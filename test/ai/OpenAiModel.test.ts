@@ -142,6 +142,23 @@ describe("OpenAiModel", () => {
         })
       }))
 
+    it.effect("has one system message at its beginning, as many models take no other", () =>
+      Effect.gen(function*() {
+        const { exchanges } = yield* run(ModelServer.says("hi"), {
+          system: "be brief",
+          messages: [
+            { role: "system", content: "speak Latin" },
+            { role: "user", content: "hi" },
+            { role: "system", content: "now Greek" }
+          ]
+        })
+        assert.deepStrictEqual(exchanges[0]?.body.messages, [
+          { role: "system", content: "be brief\n\nspeak Latin" },
+          { role: "user", content: "hi" },
+          { role: "system", content: "now Greek" }
+        ])
+      }))
+
     it.each([
       ["api.openai.com", "max_completion_tokens"],
       ["eu.api.openai.com", "max_completion_tokens"],
@@ -233,6 +250,36 @@ describe("OpenAiModel", () => {
         assert.strictEqual(reason.message, message)
         assert.lengthOf(server.exchanges, 0)
       }))
+
+    const nested = { detail: [{ type: "extra_forbidden", loc: ["body", "stream_options", "include_usage"] }] }
+    it.effect.each<readonly [string, string, number, unknown]>([
+      [
+        "max_tokens",
+        "max_completion_tokens",
+        400,
+        error("Use 'max_completion_tokens' instead.", { param: "max_tokens" })
+      ],
+      ["stream_options", "", 422, { object: "error", message: nested, type: "invalid_request_error", param: null }],
+      ["stream_options", "", 400, error("Unrecognized request argument supplied: stream_options")]
+    ])(
+      "without %s, but %s, is sent where the endpoint says so with %d %j",
+      ([refused, wanted, status, refusal]) =>
+        Effect.gen(function*() {
+          const { exchanges, exit } = yield* run(
+            (exchange) =>
+              refused in exchange.body ? exchange.reply(status, refusal) : ModelServer.says("Hello")(exchange),
+            { prompt: "hi", maxOutputTokens: 5 }
+          )
+          assert.strictEqual((yield* exit).text, "Hello")
+          const keys = exchanges.map(({ body }) => Object.keys(body))
+          assert.lengthOf(keys, 2)
+          assert.sameMembers(keys[1]!, [
+            ...keys[0]!.filter((key) => key !== refused),
+            ...(wanted === "" ? [] : [wanted])
+          ])
+          if (wanted !== "") assert.strictEqual(exchanges[1]?.body[wanted], 5)
+        })
+    )
 
     it.effect("needs a model where there is no default", () =>
       Effect.gen(function*() {
@@ -355,6 +402,7 @@ describe("OpenAiModel", () => {
         usage: null
       }],
       ["a reason of its own", [text("a"), finish("eos"), done], { finishReason: "other" }],
+      ["the length of the model", [text("a"), finish("model_length"), done], { finishReason: "length" }],
       ["no [DONE]", [text("a"), finish(), usage], { text: "a", finishReason: "stop" }],
       ["no blank line at the end", [text("a"), finish().trimEnd()], { text: "a" }],
       ["lines that end in CR LF", [text("a"), finish(), done].map((piece) => piece.replaceAll("\n", "\r\n")), {
@@ -470,6 +518,19 @@ describe("OpenAiModel", () => {
         "Invalid request. model \"m\" not found"
       ],
       [
+        "404 of a path that is none",
+        (exchange) => exchange.reply(404, "404 page not found"),
+        "InvalidRequest",
+        "/v1/chat/completions)"
+      ],
+      [
+        "404 with a page",
+        (exchange) => exchange.reply(404, "<html>"),
+        "InvalidRequest",
+        "HTTP 404 (POST http://127.0.0.1:"
+      ],
+      ["405", (exchange) => exchange.reply(405, { detail: "no" }), "InvalidRequest", "no (POST http://127.0.0.1:"],
+      [
         "400",
         (exchange) => exchange.reply(400, error("too long", { param: "messages", code: "context_length_exceeded" })),
         "InvalidRequest",
@@ -487,6 +548,24 @@ describe("OpenAiModel", () => {
         (exchange) => exchange.reply(400, error("filtered", { code: "content_filter" })),
         "ContentFiltered",
         "Content policy violation: filtered"
+      ],
+      [
+        "a prompt that a router has flagged",
+        (exchange) =>
+          exchange.reply(403, {
+            error: { code: 403, message: "flagged", metadata: { reasons: ["x"], flagged_input: "…" } }
+          }),
+        "ContentFiltered",
+        "Content policy violation: flagged"
+      ],
+      [
+        "what a router was told",
+        (exchange) =>
+          exchange.reply(400, {
+            error: { code: 400, message: "Provider returned error", metadata: { raw: `no ${key}` } }
+          }),
+        "InvalidRequest",
+        "Invalid request. Provider returned error: no [key]"
       ],
       [
         "a quota that is used up",
@@ -523,6 +602,30 @@ describe("OpenAiModel", () => {
         "answered with text/html and not with a stream of events"
       ],
       [
+        "a page without end",
+        (exchange) => exchange.open({ "content-type": "text/html" }),
+        "MalformedOutput",
+        "answered with text/html and not with a stream of events"
+      ],
+      [
+        "a whole answer where a stream should be",
+        (exchange) => exchange.reply(200, { choices: [{ message: { content: "hi" } }] }),
+        "MalformedOutput",
+        "answered with application/json and not with a stream of events"
+      ],
+      [
+        "an error with the status of a success",
+        (exchange) => exchange.reply(200, error("slow down", { code: 429 })),
+        "RateLimited",
+        "Rate limit exceeded: slow down"
+      ],
+      [
+        "a path that is none, with the status of a success",
+        (exchange) => exchange.reply(200, { error: "Unexpected endpoint or method. (POST /chat/completions)" }),
+        "ModelUnavailable",
+        "Unexpected endpoint or method. (POST /chat/completions)"
+      ],
+      [
         "a stream cut in the middle",
         (exchange) => Effect.andThen(exchange.send(begin, text("Hel"), "data: {\"cho"), exchange.cut),
         "ModelUnavailable",
@@ -552,6 +655,18 @@ describe("OpenAiModel", () => {
         sends(begin, text("Hel"), finish("content_filter"), usage, done),
         "ContentFiltered",
         "The provider's content filter stopped the answer"
+      ],
+      [
+        "a server that gives up",
+        sends(text("Hel"), finish("abort"), done),
+        "ModelUnavailable",
+        "stopped with an error"
+      ],
+      [
+        "a server without resources",
+        sends(text("Hel"), finish("insufficient_system_resource"), usage, done),
+        "ModelUnavailable",
+        "The model stopped with an error"
       ],
       [
         "a refusal",
@@ -672,6 +787,13 @@ describe("OpenAiModel", () => {
         const { retryAfter } = failed as ModelError.RateLimited
         assert.strictEqual(retryAfter && Duration.toMillis(retryAfter), millis)
       }))
+
+    it.effect.each([402, 503])("waits after a %d that says for how long", (status) =>
+      Effect.gen(function*() {
+        const failed = yield* failure((exchange) => exchange.reply(status, error("busy"), { "retry-after": "20" }))
+        assert.isTrue(failed._tag === "RateLimited")
+        assert.deepStrictEqual((failed as ModelError.RateLimited).retryAfter, Duration.seconds(20))
+      }))
   })
 
   describe("structured output", () => {
@@ -718,11 +840,21 @@ describe("OpenAiModel", () => {
         })
       }))
 
-    it.effect("does without the schema where the endpoint knows none, from then on", () =>
+    it.effect.each<readonly [number, unknown]>([
+      [400, error("This response_format type is unavailable now")],
+      [400, error("Invalid schema for response_format 'n': too many enum values", { param: "response_format" })],
+      [400, {
+        error: { code: 400, message: "Provider returned error", metadata: { raw: "{\"param\":\"response_format\"}" } }
+      }],
+      [400, error("Failed to initialize samplers: failed to parse grammar", { code: 400 })],
+      [400, error("The provided JSON schema contains features not supported by xgrammar.", { code: 400 })],
+      [422, { detail: [{ loc: ["body", "response_format", "type"], msg: "Input should be 'text' or 'json_object'" }] }],
+      [500, error("invalid JSON schema in format", { type: "api_error" })]
+    ])("does without the schema where the endpoint answers %d %j", ([status, refusal]) =>
       Effect.gen(function*() {
         const server = yield* ModelServer.make((exchange) =>
           exchange.body.response_format.type === "json_schema"
-            ? exchange.reply(400, error("This response_format type is unavailable now"))
+            ? exchange.reply(status, refusal)
             : ModelServer.says("{\"name\":\"Mia\",\"age\":null}")(exchange)
         )
         yield* Effect.gen(function*() {
@@ -734,6 +866,7 @@ describe("OpenAiModel", () => {
         assert.deepStrictEqual(server.exchanges.map(({ body }) => body.response_format.type), [
           "json_schema",
           "json_object",
+          "json_schema",
           "json_object"
         ])
         assert.match(
@@ -742,13 +875,39 @@ describe("OpenAiModel", () => {
         )
       }))
 
+    it.effect("tells the schema in the system message that is there", () =>
+      Effect.gen(function*() {
+        const server = yield* ModelServer.make((exchange) =>
+          exchange.body.response_format.type === "json_schema"
+            ? exchange.reply(400, error("no json_schema"))
+            : ModelServer.says("{\"name\":\"Mia\",\"age\":null}")(exchange)
+        )
+        const prompt = [{ role: "system", content: "Be brief." }, { role: "user", content: "a cat" }] as const
+        yield* ask(server, LanguageModel.generateObject({ prompt, schema: Cat }))
+        const [system, user, ...others] = server.exchanges[1]!.body.messages
+        assert.match(system.content, /^Answer with one JSON document .*\n\nBe brief\.$/)
+        assert.deepStrictEqual([system.role, user, others], ["system", { role: "user", content: "a cat" }, []])
+      }))
+
+    it.effect("does without a format where the endpoint knows none", () =>
+      Effect.gen(function*() {
+        const server = yield* ModelServer.make((exchange) =>
+          exchange.body.response_format === undefined
+            ? ModelServer.says("{\"name\":\"Mia\",\"age\":null}")(exchange)
+            : exchange.reply(400, error("'response_format.type' must be 'text'"))
+        )
+        const { value } = yield* ask(server, LanguageModel.generateObject({ prompt: "a cat", schema: Cat }))
+        assert.deepStrictEqual(value, { name: "Mia" })
+        assert.deepStrictEqual(server.exchanges.map(({ body }) => body.messages.length), [1, 2, 2])
+      }))
+
     it.effect("is an invalid request where the endpoint objects to something else", () =>
       Effect.gen(function*() {
-        const server = yield* ModelServer.make((exchange) => exchange.reply(400, error("no such grammar")))
+        const server = yield* ModelServer.make((exchange) => exchange.reply(400, error("no such model")))
         const { reason } = yield* Effect.flip(
           ask(server, LanguageModel.generateObject({ prompt: "a cat", schema: Cat }))
         )
-        assert.strictEqual(reason.message, "Invalid request. no such grammar")
+        assert.strictEqual(reason.message, "Invalid request. no such model")
         assert.lengthOf(server.exchanges, 1)
       }))
   })

@@ -24,7 +24,7 @@ const start = Effect.fnUntraced(function*(
       AiTasks.layer,
       OpenAiModel.layer({ apiKey: Redacted.make(key), baseUrl: server.url, model: "m" })
     ),
-    {},
+    { lease: "30 seconds" },
     { references }
   )
   return server

@@ -26,7 +26,7 @@ export const rivers = Effect.gen(function*() {
 
 // model.ts
 
-interface Client {
+export interface Client {
   readonly chat: (
     messages: ReadonlyArray<{ readonly role: string; readonly content: string }>,
     settings: Settings
@@ -101,11 +101,11 @@ export const handlers = group.toLayer({
     const headlines: Array<string> = []
     const prompt = `Write five headlines for this article, one a line:\n\n${article}`
     yield* ModelAnswer.stream([{ role: "user", content: prompt }], { temperature: 1 }).pipe(
-      Stream.tap((piece) =>
-        piece._tag === "End" && piece.usage !== null
-          ? emit({ _tag: "usage", ...piece.usage, model: piece.model })
-          : Effect.void
-      ),
+      Stream.tap(Effect.fnUntraced(function*(piece) {
+        if (piece._tag === "Text") return
+        if (piece.usage !== null) yield* emit({ _tag: "usage", ...piece.usage, model: piece.model })
+        yield* ModelAnswer.finishReason(piece)
+      })),
       Stream.map((piece) => piece._tag === "Text" ? piece.text : ""),
       Stream.splitLines,
       Stream.filter((line) => line.trim() !== ""),

@@ -151,10 +151,14 @@ interface ToolCallFields {
 const finishReasons: Readonly<Record<string, Response.FinishReason>> = {
   stop: "stop",
   length: "length",
+  model_length: "length",
   content_filter: "content-filter",
   tool_calls: "tool-calls",
   function_call: "tool-calls",
-  error: "error"
+  error: "error",
+  // vLLM and SGLang; DeepSeek: the model was stopped before its end
+  abort: "error",
+  insufficient_system_resource: "error"
 }
 
 // a text, or a list of parts some of which are text

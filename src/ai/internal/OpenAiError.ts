@@ -47,14 +47,16 @@ export const reasonOf = (error: unknown, request: Request, now: number): AiError
 }
 
 /**
- * Whether the endpoint refused the request because of its `response_format`.
+ * What the endpoint says against the request as it is; nothing, if that is not why it failed.
  *
- * @category predicates
+ * @category conversions
  * @since 0.1.0
  */
-export const isSchemaRefused = (error: unknown): boolean =>
-  isApiError(error) && (error.status === 400 || error.status === 422) &&
-  /response_format|json_schema/i.test(`${error.param} ${error.message}`)
+export const refusalOf = (error: unknown): string =>
+  // Ollama says it with 500
+  isApiError(error) && (error.status === 400 || error.status === 422 || error.status === 500)
+    ? `${error.param} ${wordsOf(error, bodyOf(error))}`
+    : ""
 
 const isApiError = (error: unknown): error is APIError =>
   Predicate.hasProperty(error, "status") && Predicate.hasProperty(error, "headers")
@@ -63,15 +65,25 @@ const contentCodes = new Set(["content_filter", "content_policy_violation", "res
 const quotaCodes = new Set(["insufficient_quota", "billing_hard_limit_reached", "billing_not_active"])
 
 const answered = (error: APIError, request: Request, now: number): AiError.AiErrorReason => {
-  const body = Array.isArray(error.error) ? (error.error[0]?.error ?? error.error[0]) : error.error
+  const body = bodyOf(error)
   const codes = [body?.code, body?.type, body?.innererror?.code].filter(Predicate.isString).map((_) => _.toLowerCase())
   const status = error.status ?? statusInStream(body?.code, codes)
   const words = masked(wordsOf(error, body) ?? "", request)
-  const described = { description: words === "" ? `HTTP ${status}` : words }
+  // where the base URL lacks its version, nobody says so
+  const where = status === 404 || status === 405 ? ` (POST ${request.url})` : ""
+  const described = { description: `${words === "" ? `HTTP ${status}` : words}${where}` }
   const metadata = words === "" ? {} : { openai: { message: words } }
 
-  if (codes.some((code) => contentCodes.has(code))) return new AiError.ContentPolicyError(described)
-  if (status === 402 || codes.some((code) => quotaCodes.has(code))) return new AiError.QuotaExhaustedError({ metadata })
+  if (codes.some((code) => contentCodes.has(code)) || body?.metadata?.flagged_input !== undefined) {
+    return new AiError.ContentPolicyError(described)
+  }
+  const retryAfter = retryAfterOf(error.headers, now)
+  // A server that is overloaded for a while, or a budget that fills up by itself, says when to come back.
+  const isLimit = status === 429 || ((status === 402 || status === 503) && retryAfter !== undefined)
+  if (codes.some((code) => quotaCodes.has(code)) || (status === 402 && !isLimit)) {
+    return new AiError.QuotaExhaustedError({ metadata })
+  }
+  if (isLimit) return new AiError.RateLimitError({ metadata, ...(retryAfter && { retryAfter }) })
   switch (status) {
     case 401:
       return new AiError.AuthenticationError({
@@ -80,10 +92,6 @@ const answered = (error: APIError, request: Request, now: number): AiError.AiErr
       })
     case 403:
       return new AiError.AuthenticationError({ kind: "InsufficientPermissions", ...described })
-    case 429: {
-      const retryAfter = retryAfterOf(error.headers, now)
-      return new AiError.RateLimitError({ metadata, ...(retryAfter && { retryAfter }) })
-    }
     // Request Timeout, Conflict and Too Early pass by themselves
     case 408:
     case 409:
@@ -114,10 +122,14 @@ const statuses: ReadonlyMap<string, number> = new Map([
   ["invalid_request_error", 400]
 ])
 
+const bodyOf = ({ error }: APIError): any => Array.isArray(error) ? (error[0]?.error ?? error[0]) : error
+
 const wordsOf = (error: APIError, body: any): string | undefined => {
   if (Predicate.isString(body)) return body
+  // OpenRouter's own message only says that there is one of the provider behind it
+  const raw = body?.metadata?.raw
   for (const words of [body?.message, body?.detail, body?.error]) {
-    if (Predicate.isString(words)) return words
+    if (Predicate.isString(words)) return Predicate.isString(raw) ? `${words}: ${raw}` : words
   }
   if (body !== undefined && body !== null) return JSON.stringify(body)
   // what is not JSON is the page of some proxy, or a line of text

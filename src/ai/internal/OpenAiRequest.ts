@@ -8,23 +8,34 @@ import type * as LanguageModel from "effect/ai/LanguageModel"
 import * as OpenAiStructuredOutput from "effect/ai/OpenAiStructuredOutput"
 import type * as Prompt from "effect/ai/Prompt"
 import * as Tool from "effect/ai/Tool"
+import * as Arr from "effect/Array"
 import * as Effect from "effect/Effect"
 import * as Base64 from "effect/encoding/Base64"
 import type * as JsonSchema from "effect/JsonSchema"
 import * as Predicate from "effect/Predicate"
+import * as Struct from "effect/Struct"
 import type * as OpenAI from "openai/resources/chat/completions"
 import type { Settings } from "../ModelSettings.ts"
 
 /**
- * The messages of a prompt. Fails with what the protocol, or this layer, has no form for.
+ * The messages of a prompt; those of the system that it begins with are one. Fails with what the protocol, or this
+ * layer, has no form for.
  *
  * @category requests
  * @since 0.1.0
  */
 export const messages = (
   prompt: Prompt.Prompt
-): Effect.Effect<Array<OpenAI.ChatCompletionMessageParam>, AiError.InvalidUserInputError> =>
-  Effect.map(Effect.forEach(prompt.content, messagesOf), (all) => all.flat())
+): Effect.Effect<Array<OpenAI.ChatCompletionMessageParam>, AiError.InvalidUserInputError> => {
+  // the templates of many models take one system message and no more
+  const [system, others] = Arr.span(prompt.content, (message) => message.role === "system")
+  return Effect.map(Effect.forEach(others, messagesOf), (all) => [
+    ...(system.length === 0
+      ? []
+      : [{ role: "system" as const, content: system.map(({ content }) => content).join("\n\n") }]),
+    ...all.flat()
+  ])
+}
 
 const messagesOf = (
   message: Prompt.Message
@@ -134,13 +145,7 @@ const toolOf = (tool: Tool.Any): Effect.Effect<OpenAI.ChatCompletionFunctionTool
   })
 }
 
-/**
- * Whether it is OpenAI itself that serves there.
- *
- * @category predicates
- * @since 0.1.0
- */
-export const isOpenAi = (hostname: string): boolean => /(^|\.)openai\.com$/.test(hostname)
+const isOpenAi = (hostname: string): boolean => /(^|\.)openai\.com$/.test(hostname)
 
 /**
  * The model that a request asks for, whoever has named it: else OpenAI's default, which is asked not to think before it
@@ -219,25 +224,37 @@ const isStrict = (schema: unknown): boolean => {
 }
 
 /**
- * The same request of an endpoint that can promise JSON, but not a schema: the schema is told to the model instead.
+ * The request as the endpoint may take it after all, from what it says against this one; undefined, if that is about
+ * something else.
+ *
+ * - `max_completion_tokens` in place of `max_tokens`, if it asks for that.
+ * - Without `stream_options`.
+ * - With a format that more endpoints know: any JSON document, with the schema told to the model; else text.
  *
  * @category requests
  * @since 0.1.0
  */
-export const withoutSchema = (
-  body: OpenAI.ChatCompletionCreateParamsStreaming
-): OpenAI.ChatCompletionCreateParamsStreaming => {
-  if (body.response_format?.type !== "json_schema") return body
-  const schema = JSON.stringify(body.response_format.json_schema.schema)
+export const adapted = (
+  body: OpenAI.ChatCompletionCreateParamsStreaming,
+  refusal: string
+): OpenAI.ChatCompletionCreateParamsStreaming | undefined => {
+  const { max_tokens, response_format } = body
+  if (max_tokens !== undefined && refusal.includes("max_completion_tokens")) {
+    return { ...Struct.omit(body, ["max_tokens"]), max_completion_tokens: max_tokens }
+  }
+  if (body.stream_options !== undefined && /stream_options|include_usage/.test(refusal)) {
+    return Struct.omit(body, ["stream_options"])
+  }
+  if (response_format === undefined || !/response.?format|schema|grammar/i.test(refusal)) return undefined
+  if (response_format.type !== "json_schema") return Struct.omit(body, ["response_format"])
+  const schema = JSON.stringify(response_format.json_schema.schema)
+  const form = `Answer with one JSON document that fits this JSON Schema, and nothing else: ${schema}`
+  const [first, ...others] = body.messages
   return {
     ...body,
-    messages: [
-      {
-        role: "system",
-        content: `Answer with one JSON document that fits this JSON Schema, and nothing else: ${schema}`
-      },
-      ...body.messages
-    ],
+    messages: first?.role === "system"
+      ? [{ role: "system", content: `${form}\n\n${first.content}` }, ...others]
+      : [{ role: "system", content: form }, ...body.messages],
     response_format: { type: "json_object" }
   }
 }
