@@ -22,6 +22,7 @@ import * as Variable from "../config/Variable.ts"
 import * as OpenAiAnswer from "./internal/OpenAiAnswer.ts"
 import * as OpenAiError from "./internal/OpenAiError.ts"
 import * as OpenAiRequest from "./internal/OpenAiRequest.ts"
+import * as OpenAiStream from "./internal/OpenAiStream.ts"
 import { ModelSettings } from "./ModelSettings.ts"
 
 /**
@@ -202,7 +203,7 @@ const make = Effect.fnUntraced(function*(options: Options) {
   const open = (body: OpenAI.OpenAI.ChatCompletionCreateParamsStreaming) =>
     Effect.flatMap(
       Effect.abortSignal,
-      (signal) => Effect.tryPromise(() => client.chat.completions.create(body, { signal }).withResponse())
+      (signal) => Effect.tryPromise(() => client.chat.completions.create(body, { signal }).asResponse())
     )
 
   const ask = (body: OpenAI.OpenAI.ChatCompletionCreateParamsStreaming): ReturnType<typeof open> =>
@@ -220,7 +221,7 @@ const make = Effect.fnUntraced(function*(options: Options) {
   ): Stream.Stream<Response.StreamPartEncoded, AiError.AiError> =>
     Stream.unwrap(Effect.gen(function*() {
       const body = yield* bodyOf(options)
-      const { data, response } = yield* Effect.catch(ask(body), failed)
+      const response = yield* Effect.catch(ask(body), failed)
       const type = response.headers.get("content-type") ?? ""
       if (/html|json/.test(type)) {
         // Some servers and gateways say with the status of a success what went wrong.
@@ -235,9 +236,8 @@ const make = Effect.fnUntraced(function*(options: Options) {
         })
       }
       const { end, isComplete, read } = OpenAiAnswer.reader()
-      return Stream.fromAsyncIterable(data, (cause) => new Cause.UnknownError(cause)).pipe(
-        Stream.map(read),
-        Stream.flattenIterable,
+      return OpenAiStream.chunks(response).pipe(
+        Stream.mapAccumArray(() => undefined, (_, chunks) => [undefined, chunks.flatMap(read)]),
         // A connection that breaks after the last word has broken nothing.
         Stream.catch((error) => isComplete() ? Stream.empty : Stream.fromEffect(failed(error))),
         Stream.concat(end)

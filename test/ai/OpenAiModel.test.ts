@@ -404,6 +404,11 @@ describe("OpenAiModel", () => {
       ["a reason of its own", [text("a"), finish("eos"), done], { finishReason: "other" }],
       ["the length of the model", [text("a"), finish("model_length"), done], { finishReason: "length" }],
       ["no [DONE]", [text("a"), finish(), usage], { text: "a", finishReason: "stop" }],
+      ["events without data", ["event: ping\n\n", "data:\n\n", "retry: 3000\n\n", text("a"), finish(), done], {
+        text: "a"
+      }],
+      ["nonsense in one packet with the end", [`${text("a")}${text("b")}${finish()}data: {\n\n`], { text: "ab" }],
+      ["nonsense behind [DONE]", [`${text("a")}${finish()}${done}data: {\n\n`], { text: "a" }],
       ["no blank line at the end", [text("a"), finish().trimEnd()], { text: "a" }],
       ["lines that end in CR LF", [text("a"), finish(), done].map((piece) => piece.replaceAll("\n", "\r\n")), {
         text: "a"

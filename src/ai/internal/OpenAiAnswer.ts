@@ -18,7 +18,7 @@ import type * as OpenAI from "openai/resources/chat/completions"
  */
 export interface Reader {
   /** The parts that a chunk brings. */
-  readonly read: (chunk: OpenAI.ChatCompletionChunk) => ReadonlyArray<Response.StreamPartEncoded>
+  readonly read: (chunk: unknown) => ReadonlyArray<Response.StreamPartEncoded>
   /** Whether the model has said that it is done, so that nothing of the answer can be missing. */
   readonly isComplete: () => boolean
   /** What is left to say when the stream has ended. */
@@ -100,8 +100,9 @@ export const reader = (): Reader => {
   }
 
   return {
-    read: (chunk) => {
-      if (!Predicate.isObject(chunk)) return []
+    read: (given) => {
+      if (!Predicate.isObject(given)) return []
+      const chunk = given as unknown as OpenAI.ChatCompletionChunk
       const choice = Array.isArray(chunk.choices) ? chunk.choices.find((_) => (_?.index ?? 0) === 0) : undefined
       // not every endpoint sends every field of the type, and some send more
       const delta: Readonly<Record<string, unknown>> = { ...choice?.delta }
