@@ -4,9 +4,13 @@ import { assert, describe, it, layer } from "@effect/vitest"
 import { Effect, Redacted, Schedule } from "effect"
 import * as Net from "node:net"
 import * as Path from "node:path"
+import { vi } from "vitest"
 import * as Cli from "../support/Cli.ts"
 import * as Provider from "../support/Provider.ts"
 import { TestDatabase } from "../support/TestDatabase.ts"
+
+// Each starts processes, one after the other.
+vi.setConfig({ testTimeout: 60_000 })
 
 const fixtures = Path.join(import.meta.dirname, "fixtures/tasks.ts")
 
@@ -53,7 +57,7 @@ layer(TestDatabase.layerSql(), { excludeTestServices: true })("a service", (it) 
       assert.isEmpty(more)
       assert.notInclude(asked.output().stderr, "a-secret-of-somebody")
       assert.isEmpty(warnings(yield* start({ WORKER_COUNT: "1", WORKER_RETENTION: "" })))
-    }), 60_000)
+    }))
 
   it.effect("answers by commands of other processes", () =>
     Effect.gen(function*() {
@@ -77,7 +81,7 @@ layer(TestDatabase.layerSql(), { excludeTestServices: true })("a service", (it) 
       yield* service.signal("SIGTERM")
       assert.strictEqual(yield* service.ended, 0)
       assert.strictEqual(service.output().stdout, "")
-    }), 60_000)
+    }))
 
   it.effect("runs the tasks of a module on its own database", () =>
     Effect.gen(function*() {
@@ -220,7 +224,7 @@ it.live(
       assert.notInclude(service.output().stderr, "the database does not do what is asked of it")
       assert.strictEqual(JSON.parse(yield* command("show", id, "--json")).status, "completed")
     }),
-  60_000
+  120_000
 )
 
 it.live(
