@@ -120,7 +120,8 @@ export class Stats extends Context.Service<Stats, {
       const series = new Internal.Series()
       const lastMinute = new Internal.LastMinute()
       const tallies = new Tally.Tallies()
-      const running = new Map<bigint, { readonly task: Task.Row; readonly attempt: number; readonly since: number }>()
+      // By attempt, each of which has a row of its own: one that was lost may unwind beside its successor.
+      const running = new Map<Task.Row, { readonly attempt: number; readonly since: number }>()
       const recent: Array<
         Omit<Ended, "endedAt" | "duration"> & { readonly at: number; readonly millis: number | undefined }
       > = []
@@ -128,10 +129,7 @@ export class Stats extends Context.Service<Stats, {
 
       const end = (task: Task.Row, status: Ended["status"], error: TaskEvent.Failure | undefined, ran: number) => {
         const at = now()
-        // A claim that was lost may unwind beside its successor.
-        const own = running.get(task.id)
-        const millis = own?.task === task ? ran : undefined
-        if (millis !== undefined) running.delete(task.id)
+        const millis = running.delete(task) ? ran : undefined
         counters[status]++
         tallies.ended(task, status, millis)
         if (status !== "released") series.ended(at, status, millis)
@@ -144,7 +142,7 @@ export class Stats extends Context.Service<Stats, {
         snapshot: Effect.sync(() => ({
           startedAt,
           counters: { ...counters },
-          running: [...running.values()].map(({ attempt, since, task }) => ({
+          running: [...running].map(([task, { attempt, since }]) => ({
             task,
             attempt,
             startedAt: DateTime.makeUnsafe(since)
@@ -172,7 +170,7 @@ export class Stats extends Context.Service<Stats, {
               return
             case "Started": {
               const at = now()
-              running.set(event.task.id, { task: event.task, attempt: event.attempt, since: at })
+              running.set(event.task, { attempt: event.attempt, since: at })
               series.started(at, millis)
               tallies.started(event.task, millis)
               return

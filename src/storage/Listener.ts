@@ -60,14 +60,19 @@ export const make = Effect.fnUntraced(function*(
         : Effect.andThen(Queue.clear(signals), Queue.offer(signals, { _tag: "Subscribed" }))
     )
 
+  // The reader hears of a batch there and then, not in another turn of the event loop.
   const drain = (notifications: Queue.Dequeue<PgConnection.Notification, SqlError.SqlError>) =>
     Effect.forever(
       Effect.flatMap(Queue.takeAll(notifications), (batch) =>
-        Effect.forEach(
-          batch,
-          ({ channel, payload }) => forward({ _tag: "Notification", channel, payload }),
-          { discard: true }
-        ))
+        Effect.map(
+          Effect.forEach(
+            batch,
+            ({ channel, payload }) => forward({ _tag: "Notification", channel, payload }),
+            { discard: true }
+          ),
+          () => Queue.flushUnsafe(signals)
+        )),
+      { disableYield: true }
     )
 
   const probe = Effect.fnUntraced(function*(connection: PgConnection.PgConnection) {

@@ -7,6 +7,7 @@ import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as PerfHooks from "node:perf_hooks"
 import * as Histogram from "../internal/Histogram.ts"
 import { monotonicMillis } from "./Attempt.ts"
 
@@ -58,8 +59,10 @@ const windows = 120
  */
 export class Lag {
   private readonly clock: Clock.Clock
-  /** The longest of each window, and when it ended. */
-  private readonly latest: Array<{ readonly since: number; at: number; millis: number }> = []
+  // Node's own timer: to wake JavaScript 50 times a second would cost an idle worker more than all else it does.
+  private readonly delays = PerfHooks.monitorEventLoopDelay({ resolution: sampleMillis })
+  /** The longest of each window, and when it was found. */
+  private readonly latest: Array<{ at: number; millis: number }> = []
 
   constructor(clock: Clock.Clock) {
     this.clock = clock
@@ -67,31 +70,40 @@ export class Lag {
 
   /** Measures, for ever. */
   get run(): Effect.Effect<never> {
-    return Effect.forever(
+    const late = (millis: number) =>
       Effect.suspend(() => {
         const from = monotonicMillis(this.clock)
-        return Effect.map(Effect.sleep(sampleMillis), () => {
-          const at = monotonicMillis(this.clock)
-          this.record(at, Math.max(0, at - from - sampleMillis))
-        })
-      }),
-      { disableYield: true }
+        return Effect.map(Effect.sleep(millis), () => this.found(monotonicMillis(this.clock) - from - millis))
+      })
+    const window = Effect.suspend(() => {
+      this.read()
+      this.delays.reset()
+      this.latest.push({ at: monotonicMillis(this.clock), millis: 0 })
+      if (this.latest.length > windows) this.latest.shift()
+      // A reset loses what goes on just then, and all until the sample after it.
+      return Effect.andThen(late(sampleMillis), late(windowMillis - sampleMillis))
+    })
+    return Effect.acquireUseRelease(
+      Effect.sync(() => this.delays.enable()),
+      () => Effect.forever(window, { disableYield: true }),
+      () => Effect.sync(() => this.delays.disable())
     )
   }
 
-  private record(at: number, millis: number) {
-    const window = this.latest.at(-1)
-    if (window === undefined || at - window.since >= windowMillis) {
-      this.latest.push({ since: at, at, millis })
-      if (this.latest.length > windows) this.latest.shift()
-    } else if (millis >= window.millis) {
-      window.at = at
-      window.millis = millis
-    }
+  private read() {
+    this.found(this.delays.max / 1e6 - sampleMillis)
   }
 
-  /** The longest within about a minute, and how long ago it ended. */
+  private found(millis: number) {
+    const window = this.latest.at(-1)
+    if (window === undefined || millis <= window.millis) return
+    window.at = monotonicMillis(this.clock)
+    window.millis = millis
+  }
+
+  /** The longest within about a minute, and how long ago it was found, which is half a second after its end at most. */
   get longest(): { readonly millis: number; readonly agoMillis: number } {
+    this.read()
     let longest = { at: monotonicMillis(this.clock), millis: 0 }
     for (const sample of this.latest) if (sample.millis >= longest.millis) longest = sample
     return { millis: longest.millis, agoMillis: monotonicMillis(this.clock) - longest.at }

@@ -106,7 +106,13 @@ export class Supervisor extends Context.Service<Supervisor, {
           const idle = Latch.makeUnsafe(true)
           const worker: TaskRunner.Context = { workerId, journal, isShuttingDown: Effect.sync(() => stopping) }
 
-          const freeIn = (queue: string) => (queues?.get(queue) ?? Infinity) - (runningByQueue.get(queue) ?? 0)
+          // Nobody asks for them unless queues have bounds.
+          const count = (queue: string, change: 1 | -1) => {
+            if (queues !== undefined) runningByQueue.set(queue, (runningByQueue.get(queue) ?? 0) + change)
+          }
+
+          const freeIn = (queue: string) =>
+            queues === undefined ? Infinity : (queues.get(queue) ?? Infinity) - (runningByQueue.get(queue) ?? 0)
 
           const settle = (attempt: Attempt, outcome: Outcome, declaresEvents: boolean, duration: number) => {
             const entry = Result.getOrElse(
@@ -151,7 +157,7 @@ export class Supervisor extends Context.Service<Supervisor, {
             const { queue, type } = attempt.row
             if (attempt.interruption === "cancelled") attempt.unwoundMillis = now - attempt.interruptedAt
             running.delete(attempt)
-            runningByQueue.set(queue, runningByQueue.get(queue)! - 1)
+            count(queue, -1)
             quick.record(type, now - attempt.startedAt, now)
             settle(attempt, outcome, entry.declaresEvents, now - attempt.startedAt)
             hasFreed = true
@@ -177,7 +183,7 @@ export class Supervisor extends Context.Service<Supervisor, {
             const entry = Option.getOrThrow(registry.get(type))
             const { timeout } = entry.task.options
             running.add(attempt)
-            runningByQueue.set(queue, (runningByQueue.get(queue) ?? 0) + 1)
+            count(queue, 1)
             idle.closeUnsafe()
             attempt.startedAt = monotonicMillis(clock)
             attempt.deadline = attempt.startedAt +

@@ -1,9 +1,9 @@
 /**
  * The worker process: answers the calls of the bench for the system named by its first argument.
  */
-import { serve } from "./ipc.ts"
 import type { Calls, Connected, Implementation, Mark, Recorder } from "./protocol.ts"
 import { now, usage } from "./protocol.ts"
+import { serve } from "./serve.ts"
 import { systems } from "./systems.ts"
 
 const started: Array<Mark> = []

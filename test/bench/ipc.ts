@@ -1,25 +1,11 @@
 /**
- * Processes of the bench and the calls that they answer.
+ * Processes of the bench, as it calls them.
  */
 import { Effect, Exit, type Scope } from "effect"
 import { type ChildProcess, fork } from "node:child_process"
 import { BenchError } from "./errors.ts"
 import { Program } from "./program.ts"
-
-/** What a process can be asked. */
-export type Calls = { readonly [call: string]: (argument: any) => Promise<any> }
-
-interface Request {
-  readonly id: number
-  readonly call: string
-  readonly argument: unknown
-}
-
-interface Reply {
-  readonly id: number
-  readonly value?: unknown
-  readonly error?: string | undefined
-}
+import type { Reply, Request } from "./serve.ts"
 
 /** The bench's end of a process. */
 export interface Process<C> {
@@ -78,17 +64,3 @@ export const spawn = <C>(
     Effect.map(Program, (program) => start<C>(name, program(file), args)),
     ({ end }) => end
   ).pipe(Effect.map(({ process }) => process))
-
-/** The process's own end: answers the bench for as long as that lives. */
-export const serve = (calls: Calls): void => {
-  if (process.send === undefined) throw new Error("this file is started by the bench")
-  process.on("message", ({ argument, call, id }: Request) => {
-    calls[call]!(argument).then(
-      (value) => process.send?.({ id, value }),
-      (error: unknown) => process.send?.({ id, error: error instanceof Error ? error.stack : String(error) })
-    )
-  })
-  // A terminal sends Ctrl-C to the whole group; when to end is the parent's to say, or its death's.
-  process.on("SIGINT", () => undefined)
-  process.on("disconnect", () => process.exit(1))
-}

@@ -2,8 +2,8 @@
  * A process that follows tasks over HTTP and keeps the time at which each event came.
  */
 import * as Http from "node:http"
-import { serve } from "../ipc.ts"
 import { type Mark, now, usage } from "../protocol.ts"
+import { serve } from "../serve.ts"
 
 const marks: Array<Mark> = []
 

@@ -15,8 +15,8 @@ import * as Http from "node:http"
 import * as Streams from "../../../src/server/Streams.ts"
 import * as Views from "../../../src/server/Views.ts"
 import * as TaskQueue from "../../../src/TaskQueue.ts"
-import { serve } from "../ipc.ts"
 import { usage } from "../protocol.ts"
+import { serve } from "../serve.ts"
 
 const events = HttpRouter.route(
   "GET",

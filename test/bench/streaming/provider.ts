@@ -6,8 +6,8 @@
 import { once } from "node:events"
 import * as Http from "node:http"
 import type { AddressInfo } from "node:net"
-import { serve } from "../ipc.ts"
 import { type Mark, now } from "../protocol.ts"
+import { serve } from "../serve.ts"
 import { type ProviderCalls, tokensPerSecond } from "./calls.ts"
 
 let tokens = 0

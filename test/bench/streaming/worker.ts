@@ -12,8 +12,8 @@ import * as AiTasks from "../../../src/ai/AiTasks.ts"
 import * as OpenAiModel from "../../../src/ai/OpenAiModel.ts"
 import * as HandlerRegistry from "../../../src/HandlerRegistry.ts"
 import * as Worker from "../../../src/Worker.ts"
-import { serve } from "../ipc.ts"
 import { usage } from "../protocol.ts"
+import { serve } from "../serve.ts"
 import type { WorkerCalls, WorkerOptions } from "./calls.ts"
 
 const layer = ({ concurrency, provider, url }: WorkerOptions) =>
