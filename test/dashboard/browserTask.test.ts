@@ -167,6 +167,28 @@ layer(Browser.layer, { excludeTestServices: true })("a task on the page", (it) =
       await page.getByRole("heading", { name: "Queues", exact: true }).waitFor()
     }))
 
+  it.effect("stays at the end of a text that was long before it was looked at, until the reader goes up", () =>
+    Browser.visit(async ({ open, page, url }) => {
+      const belowOver = (distance: number) =>
+        page.waitForFunction((distance) => {
+          const { clientHeight = 0, scrollHeight = 0, scrollTop = 0 } = document.querySelector("[role=log]") ?? {}
+          return (scrollHeight - scrollTop - clientHeight > 24) === distance > 24 && scrollHeight > clientHeight
+        }, distance)
+      const id = await Browser.enqueue(url, "flood", { pieces: 2500 })
+      await Browser.awaitStatus(url, id, "processing")
+      await open(`/tasks/${id}`)
+      await lengthOver(page, 300_000)
+      await belowOver(0)
+      const { length } = await textOf(page)
+      await lengthOver(page, length + 50_000)
+      await belowOver(0)
+      await log(page).hover()
+      await page.mouse.wheel(0, -3000)
+      await belowOver(1000)
+      await lengthOver(page, length + 300_000)
+      await belowOver(1000)
+    }))
+
   it.effect("shows beside the form what the server refuses, and keeps what was typed", () =>
     Browser.visit(async ({ open, page }) => {
       await open("/enqueue?type=email:send")
