@@ -43,6 +43,9 @@ export const StreamView = ({ attempts, closed, id, processing, story }: Props) =
     })
   })
   useEffect(() => () => cancelAnimationFrame(frame.current ?? 0), [])
+  useEffect(() => {
+    if (state === "open") pace.current.open(performance.now())
+  }, [state])
   const { closed: end, count, dropped, earlier, events, progress, text, usage } = transcript.current
   const speed = state === "open" && processing ? pace.current.perSecond(performance.now()) : undefined
 
