@@ -163,6 +163,61 @@ layer(Browser.layer, { excludeTestServices: true })("the pages", (it) => {
       ))
   }
 
+  it.effect("cut off nothing that matters, at any width", () =>
+    Browser.visit(async ({ open, page, url }) => {
+      const tag = "cut-off"
+      const id = await Browser.enqueue(url, "demo:sleep", { ms: 3_600_000 }, { tag, userId: "u".repeat(200) })
+      const later = await Browser.enqueue(url, "demo:sleep", { ms: 1 }, { tag, delayMs: 7_100_000 })
+      await Browser.awaitStatus(url, id, "processing")
+      const failed = await Browser.enqueue(url, "echo", { text: "مرحبا" })
+      await Browser.awaitStatus(url, failed, "failed")
+      const cut = (selector: string) =>
+        page.locator(selector).evaluateAll((elements) =>
+          elements
+            .filter((element) => element.clientWidth === 0 || element.scrollWidth > element.clientWidth)
+            .map((element) => element.outerHTML)
+        )
+      for (const width of [390, 768, 1000, 1440]) {
+        await page.setViewportSize({ width, height: 800 })
+        await open(`/tasks?tag=${tag}&status=processing`)
+        const row = (id: string) => `tr[data-row="${id}"]`
+        await page.locator(row(id)).waitFor()
+        const cells = ["id", "state", "type", "when"].map((name) => `${row(id)} .${name}`).join(", ")
+        assert.deepStrictEqual(await cut(cells), [], `a row at ${width}`)
+        const tab = (await page.locator(".tabs [aria-current]").boundingBox())!
+        assert.isTrue(tab.x >= 0 && tab.x + tab.width <= width, `the tab at ${width}`)
+        await open(`/tasks?tag=${tag}&status=queued`)
+        await page.locator(row(later)).waitFor()
+        if (width > 640) assert.deepStrictEqual(await cut(`${row(later)} .took`), [], `when it is due, at ${width}`)
+
+        await open("/")
+        await page.locator(`.recent ${row(failed)}`).first().waitFor()
+        assert.deepStrictEqual(await cut(`.compact ${row(id)} .number:last-child`), [], `how long it runs, at ${width}`)
+        const edges = (selector: string) =>
+          page.locator(selector).evaluateAll((cells) =>
+            cells.map((cell) => Math.round(cell.getBoundingClientRect().x)).filter((x) => x > 0)
+          )
+        assert.deepStrictEqual(
+          await edges(".recent th"),
+          await edges(`.recent tbody tr:first-child td`),
+          `the head of a table at ${width}`
+        )
+
+        await open(`/tasks/${id}`)
+        await page.getByText(/expires in/).waitFor()
+        assert.deepStrictEqual(await cut(".facts dd"), [], `a fact at ${width}`)
+        await open("/enqueue?type=call")
+        await page.getByLabel("Not before").waitFor()
+        assert.deepStrictEqual(await cut(".property"), [], `a field at ${width}`)
+      }
+      await open(`/tasks/${failed}`)
+      const member = page.locator(".events .json li li", { hasText: "مرحبا" }).first()
+      const left = async (part: string) => (await member.locator(part).boundingBox())!.x
+      assert.isBelow(await left(".key"), await left(".string"), "what is written from right to left stays in its place")
+      await Browser.ask(url, `/api/tasks/${id}/cancel`, {})
+      await Browser.ask(url, `/api/tasks/${later}/cancel`, {})
+    }))
+
   it.effect("show where the focus is, wherever it goes", () =>
     Browser.visit(async ({ open, page }) => {
       await open("/tasks")

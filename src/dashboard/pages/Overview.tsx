@@ -327,8 +327,7 @@ const Recent = ({ view }: { readonly view: Given }) => (
                     <Badge state={status} />
                   </td>
                   <td title={error === null ? type : `${type}\n${error.tag}: ${error.message}`}>
-                    {type}
-                    {error !== null && <span class="bad">{error.tag}: {error.message}</span>}
+                    {type} {error !== null && <span class="bad">{error.tag}: {error.message}</span>}
                   </td>
                   <td class="number num">{durationMs === null ? "–" : Format.duration(durationMs)}</td>
                   <td class="number muted">
