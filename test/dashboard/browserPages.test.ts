@@ -218,6 +218,61 @@ layer(Browser.layer, { excludeTestServices: true })("the pages", (it) => {
       await Browser.ask(url, `/api/tasks/${later}/cancel`, {})
     }))
 
+  for (const colorScheme of ["light", "dark"] as const) {
+    it.effect(`have statuses that can be read in ${colorScheme} colors`, () =>
+      Browser.visit(async ({ open, page }) => {
+        await open("/queues")
+        const dim = await page.evaluate(() => {
+          const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true })!
+          const luminance = (color: string) => {
+            canvas.fillStyle = color
+            canvas.fillRect(0, 0, 1, 1)
+            const [r, g, b] = [...canvas.getImageData(0, 0, 1, 1).data].map((byte) => {
+              const share = byte / 255
+              return share <= 0.04045 ? share / 12.92 : ((share + 0.055) / 1.055) ** 2.4
+            })
+            return 0.2126 * r! + 0.7152 * g! + 0.0722 * b!
+          }
+          const states = [
+            "queued",
+            "scheduled",
+            "processing",
+            "completed",
+            "failed",
+            "retried",
+            "cancelled",
+            "stopping"
+          ]
+          return [...states, "released"].flatMap((state) => {
+            const badge = document.createElement("span")
+            badge.className = `badge ${state}`
+            document.querySelector("main")!.append(badge)
+            const { backgroundColor, color } = getComputedStyle(badge)
+            const [dark, bright] = [luminance(color), luminance(backgroundColor)].sort((a, b) => a - b)
+            const contrast = (bright! + 0.05) / (dark! + 0.05)
+            return contrast < 4.5 ? [`${state}: ${contrast}`] : []
+          })
+        })
+        assert.deepStrictEqual(dim, [])
+      }, { colorScheme }))
+  }
+
+  it.effect("are printed whole, dark on white", () =>
+    Browser.visit(async ({ open, page, url }) => {
+      const id = await Browser.enqueue(url, "flood", { pieces: 40 })
+      await Browser.awaitStatus(url, id, "completed")
+      await open(`/tasks/${id}`)
+      await page.locator(".follow", { hasText: "ended" }).waitFor()
+      await page.emulateMedia({ media: "print" })
+      const box = page.getByRole("log")
+      assert.isTrue(await box.evaluate(({ clientHeight, scrollHeight }) => clientHeight === scrollHeight))
+      assert.isFalse(await page.getByRole("navigation", { name: "Pages" }).isVisible())
+      assert.strictEqual(
+        await page.evaluate(() => getComputedStyle(document.documentElement).backgroundColor),
+        "rgb(246, 247, 249)"
+      )
+    }, { colorScheme: "dark" }))
+
   it.effect("show where the focus is, wherever it goes", () =>
     Browser.visit(async ({ open, page }) => {
       await open("/tasks")
