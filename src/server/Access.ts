@@ -97,7 +97,7 @@ const admit = Effect.fnUntraced(function*(request: Request, options: Options) {
       }: WORKER_HTTP_ALLOWED_HOSTS, or \`allowedHosts\` of an embedded dashboard, lists those it does`
     )
   }
-  if (!methods.includes(request.method)) {
+  if (!methods.has(request.method)) {
     return yield* refuse(405, `${request.method} is not used here`, { allow: allowed(path, options) })
   }
   if (isCrossOrigin(request)) return yield* refuse(403, "Only this server's own pages may do that")
@@ -150,7 +150,7 @@ const authorize = Effect.fnUntraced(function*(
   }
 })
 
-const methods = ["GET", "HEAD", "POST", "OPTIONS"]
+const methods = new Set(["GET", "HEAD", "POST", "OPTIONS"])
 const challenge = { "www-authenticate": "Bearer realm=\"spindle\"" }
 
 // As the router sees them: another spelling is not open.

@@ -248,7 +248,7 @@ layer(Browser.layer, { excludeTestServices: true })("the pages", (it) => {
             badge.className = `badge ${state}`
             document.querySelector("main")!.append(badge)
             const { backgroundColor, color } = getComputedStyle(badge)
-            const [dark, bright] = [luminance(color), luminance(backgroundColor)].sort((a, b) => a - b)
+            const [dark, bright] = [luminance(color), luminance(backgroundColor)].toSorted((a, b) => a - b)
             const contrast = (bright! + 0.05) / (dark! + 0.05)
             return contrast < 4.5 ? [`${state}: ${contrast}`] : []
           })

@@ -26,13 +26,10 @@ interface Props {
 
 const height = 132
 const counts = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 1e4, 2e4, 5e4, 1e5, 1e6]
-const minute = 60_000
-const hour = 60 * minute
-const spans = [
-  ...[1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 1e4, 3e4],
-  ...[1, 2, 5, 10, 30].map((minutes) => minutes * minute),
-  ...[1, 2, 6, 12, 24, 48, 240, 1200, 1e4].map((hours) => hours * hour)
-]
+const seconds = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 1e4, 3e4]
+const minutes = [1, 2, 5, 10, 30].map((step) => step * 60_000)
+const hours = [1, 2, 6, 12, 24, 48, 240, 1200, 1e4].map((step) => step * 3_600_000)
+const spans = [...seconds, ...minutes, ...hours]
 const color = (property: string) => getComputedStyle(document.documentElement).getPropertyValue(property).trim()
 
 const data = (kind: Props["kind"], at: Props["at"], lines: Props["lines"]): UPlot.AlignedData => {
