@@ -116,6 +116,7 @@ layer(Browser.layer, { excludeTestServices: true })("the pages", (it) => {
             "/",
             "/tasks",
             `/tasks/${failed}`,
+            `/tasks/${failed}/`,
             "/tasks/nothing",
             "/queues",
             "/enqueue",
@@ -129,6 +130,7 @@ layer(Browser.layer, { excludeTestServices: true })("the pages", (it) => {
           for (const path of paths) {
             await open(path)
             await page.locator("h1, .trouble h2").first().waitFor()
+            if (path.includes(failed)) await page.locator("h1", { hasText: failed }).waitFor()
             await page.waitForFunction(() =>
               [...document.querySelectorAll("p.empty")].every(({ textContent }) => textContent !== "…")
             )

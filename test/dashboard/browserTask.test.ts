@@ -174,18 +174,18 @@ layer(Browser.layer, { excludeTestServices: true })("a task on the page", (it) =
           const { clientHeight = 0, scrollHeight = 0, scrollTop = 0 } = document.querySelector("[role=log]") ?? {}
           return (scrollHeight - scrollTop - clientHeight > 24) === distance > 24 && scrollHeight > clientHeight
         }, distance)
-      const id = await Browser.enqueue(url, "flood", { pieces: 2500 })
+      const id = await Browser.enqueue(url, "flood", { pieces: 1000 })
       await Browser.awaitStatus(url, id, "processing")
       await open(`/tasks/${id}`)
-      await lengthOver(page, 300_000)
+      await lengthOver(page, 100_000)
       await belowOver(0)
       const { length } = await textOf(page)
-      await lengthOver(page, length + 50_000)
+      await lengthOver(page, length + 30_000)
       await belowOver(0)
       await log(page).hover()
       await page.mouse.wheel(0, -3000)
       await belowOver(1000)
-      await lengthOver(page, length + 300_000)
+      await lengthOver(page, length + 100_000)
       await belowOver(1000)
     }))
 
