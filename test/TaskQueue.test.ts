@@ -240,6 +240,7 @@ describe("enqueue", () => {
         [{ runAt: 0, delay: 1 as never }, /^delay is 1, expected no delay beside runAt$/],
         [{ queue: "" }, "queue is \"\", expected a text of 1 to 200 characters without NUL and lone surrogates"],
         [{ queue: "q".repeat(201) }, /^queue is "q+", expected a text of 1 to 200 characters/],
+        [{ tag: "t".repeat(1_000_000) }, /^tag is "t{600}…", expected a text of 1 to 200 characters/],
         [{ tag: "\0" }, /^tag is "\\u0000", expected a text of 1 to 200 characters/],
         [{ userId: "\ud800" }, /^userId is "\\ud800", expected a text of 1 to 200 characters/],
         [{ unique: { key: "k".repeat(501) } }, /^unique\.key is "k+", expected a text of 1 to 500 characters/],

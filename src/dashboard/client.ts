@@ -2,12 +2,14 @@
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import { flow } from "effect/Function"
 import * as HttpApiClient from "effect/http-api/HttpApiClient"
 import * as FetchHttpClient from "effect/http/FetchHttpClient"
 import * as HttpClient from "effect/http/HttpClient"
 import * as HttpClientRequest from "effect/http/HttpClientRequest"
 import * as Predicate from "effect/Predicate"
 import { Api } from "../Api.ts"
+import * as Clock from "./clock.ts"
 
 /** The path below which the server lives, without a slash at the end. */
 export const prefix = document.querySelector<HTMLMetaElement>("meta[name=spindle-prefix]")?.content ?? ""
@@ -15,8 +17,16 @@ export const prefix = document.querySelector<HTMLMetaElement>("meta[name=spindle
 const client = Effect.runSync(
   HttpApiClient.make(Api, {
     baseUrl: location.origin + prefix,
-    // The server wants it of every change, also of those without a body.
-    transformClient: HttpClient.mapRequest(HttpClientRequest.setHeader("content-type", "application/json"))
+    transformClient: flow(
+      // The server wants it of every change, also of those without a body.
+      HttpClient.mapRequest(HttpClientRequest.setHeader("content-type", "application/json")),
+      HttpClient.tap(({ headers: { date } }) =>
+        Effect.sync(() => {
+          // It counts whole seconds.
+          if (date !== undefined) Clock.synchronize(Date.parse(date) + 500, 1500)
+        })
+      )
+    )
   }).pipe(Effect.provide(FetchHttpClient.layer))
 )
 export type Client = typeof client

@@ -3,11 +3,13 @@ import type * as DateTime from "effect/DateTime"
 
 let offset = 0
 
-/** What the server's clock says now, as told by an answer that has just come. */
-export const synchronize = (serverNow: number) => {
+/**
+ * What the server's clock says now, as told by an answer that has just come. One that differs less from what is known says
+ * nothing new: it took its time.
+ */
+export const synchronize = (serverNow: number, tolerance = 250) => {
   const measured = serverNow - Date.now()
-  // An answer that took its time says less than the one before.
-  if (Math.abs(measured - offset) > 250) offset = measured
+  if (Math.abs(measured - offset) > tolerance) offset = measured
 }
 
 /** The server's time, in milliseconds. */

@@ -12,7 +12,7 @@ import { Shell } from "./parts/Shell.tsx"
 import { usePlace } from "./router.ts"
 
 const pageOf = (path: string) => {
-  const id = /^\/tasks\/([^/]+)$/.exec(path)?.[1]
+  const id = /^\/tasks\/([^/]+)\/?$/.exec(path)?.[1]
   if (id !== undefined) return { title: `Task ${id}`, page: <TaskPage id={id} /> }
   switch (path.replace(/(.)\/$/, "$1")) {
     case "/":

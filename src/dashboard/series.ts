@@ -53,6 +53,12 @@ export const columns = (series: Series, rangeMs: number, now: number): Columns =
   return result
 }
 
+/** Where a value has no neighbour: no line is drawn to it. */
+export const lonely = (values: ArrayLike<number | null | undefined>): Array<number> =>
+  Array.from(values).flatMap((value, index) =>
+    value != null && values[index - 1] == null && values[index + 1] == null ? [index] : []
+  )
+
 /** Each column on top of those before it. */
 export const stacked = (columns: ReadonlyArray<ReadonlyArray<number>>): Array<Array<number>> => {
   const sums: Array<Array<number>> = []

@@ -101,6 +101,7 @@ const add = (usage: Usage | undefined, data: JsonObject): Usage => ({
 /** How many characters came within the last seconds. */
 export class Pace {
   private readonly marks: Array<{ readonly at: number; readonly length: number }> = []
+  private from = -Infinity
 
   private readonly windowMs: number
 
@@ -108,7 +109,14 @@ export class Pace {
     this.windowMs = windowMs
   }
 
+  /** A stream opened: what comes within its first two seconds has mostly been said before. */
+  open(at: number): void {
+    this.marks.length = 0
+    this.from = at + 2000
+  }
+
   add(at: number, length: number): void {
+    if (at < this.from) return
     this.marks.push({ at, length })
     this.forget(at)
   }

@@ -16,6 +16,7 @@ import * as Tracing from "./Tracing.ts"
 
 const maxPayload = 16 * 1024 * 1024
 const maxMetadata = 1024 * 1024
+const maxShown = 600
 
 /**
  * How deep JSON may be nested in a payload or metadata.
@@ -200,7 +201,7 @@ const check = (name: string, given: unknown, holds: boolean, allowed: string): E
     _tag: "InvalidOptions",
     issue: `${name} is ${
       typeof given === "string"
-        ? JSON.stringify(given)
+        ? JSON.stringify(given.length > maxShown ? `${given.slice(0, maxShown)}…` : given)
         : DateTime.isDateTime(given)
         ? DateTime.formatIso(given)
         : String(given)

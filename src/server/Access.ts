@@ -97,15 +97,15 @@ const admit = Effect.fnUntraced(function*(request: Request, options: Options) {
       }: WORKER_HTTP_ALLOWED_HOSTS, or \`allowedHosts\` of an embedded dashboard, lists those it does`
     )
   }
-  if (!methods.includes(request.method)) {
-    return yield* refuse(405, `${request.method} is not used here`, { allow: methods.join(", ") })
+  if (!methods.has(request.method)) {
+    return yield* refuse(405, `${request.method} is not used here`, { allow: allowed(path, options) })
   }
   if (isCrossOrigin(request)) return yield* refuse(403, "Only this server's own pages may do that")
   const open = openPaths.has(`${request.method} ${path}`) || (isRead(request) && (yield* options.isPublic(path)))
   const known = yield* authorize(request, path, open, options)
   if (request.method === "OPTIONS") {
     return yield* Effect.fail(
-      HttpServerResponse.empty({ headers: { allow: [...options.methodsOf(path), "OPTIONS"].join(", ") } })
+      HttpServerResponse.empty({ headers: { allow: allowed(path, options) } })
     )
   }
   if (path === "/readyz" && options.closing.isOpen()) return yield* refuse(503, "This server is stopping")
@@ -150,7 +150,7 @@ const authorize = Effect.fnUntraced(function*(
   }
 })
 
-const methods = ["GET", "HEAD", "POST", "OPTIONS"]
+const methods = new Set(["GET", "HEAD", "POST", "OPTIONS"])
 const challenge = { "www-authenticate": "Bearer realm=\"spindle\"" }
 
 // As the router sees them: another spelling is not open.
@@ -164,6 +164,8 @@ const refuse = (status: number, detail: string, headers?: Readonly<Record<string
 const tooLarge = refuse(413, "A body has at most 1 MiB", { connection: "close" })
 
 const pathOf = ({ url }: Request) => url.split(/[?#]/, 1)[0]!
+
+const allowed = (path: string, { methodsOf }: Options) => [...methodsOf(path), "OPTIONS"].join(", ")
 
 const isRead = ({ method }: Request) => method === "GET" || method === "HEAD"
 

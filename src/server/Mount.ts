@@ -7,6 +7,7 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as HttpApiBuilder from "effect/http-api/HttpApiBuilder"
 import * as HttpApiMiddleware from "effect/http-api/HttpApiMiddleware"
+import * as OpenApi from "effect/http-api/OpenApi"
 import * as FindMyWay from "effect/http/FindMyWay"
 import * as HttpRouter from "effect/http/HttpRouter"
 import type * as HttpServerRequest from "effect/http/HttpServerRequest"
@@ -63,7 +64,8 @@ const openapiPath = "/openapi.json"
 export const make = Effect.fnUntraced(function*(options: Options) {
   const session = Session.make(options)
   const page = yield* Page.make(options.prefix)
-  const api = HttpApiBuilder.layer(Api, { openapiPath }).pipe(
+  const described = options.prefix === "" ? Api : Api.annotate(OpenApi.Servers, [{ url: options.prefix }])
+  const api = HttpApiBuilder.layer(described, { openapiPath }).pipe(
     Layer.provide(groups),
     Layer.provide([
       Browse.layer,

@@ -81,7 +81,8 @@ export const listen = Effect.fnUntraced(function*(options: Config.Http): Effect.
   node.on("connection", share())
   node.on("clientError", answerUnreadable)
   node.on("checkExpectation", (_, response: Http.ServerResponse) => {
-    response.writeHead(417, headersOf(417)).end()
+    const { headers, json } = bare(417)
+    response.writeHead(417, headers).end(json)
   })
   const server = yield* NodeHttpServer.make(() => node, {
     host: options.host,
@@ -128,11 +129,11 @@ const starting = (options: Config.Http): Mount.App["handle"] =>
     }
   )
 
-const headersOf = (status: number) => ({
-  ...Problem.secure(Problem.make(status)).headers,
-  "content-length": "0",
-  connection: "close"
-})
+const bare = (status: number) => {
+  const { body, headers } = Problem.secure(Problem.make(status))
+  const json = body._tag === "Uint8Array" ? Buffer.from(body.body).toString() : ""
+  return { headers: { ...headers, connection: "close" }, json }
+}
 
 const share = () => {
   const counts = new Map<string, number>()
@@ -155,8 +156,9 @@ const statuses: Readonly<Record<string, number>> = { HPE_HEADER_OVERFLOW: 431, E
 const answerUnreadable = (error: NodeJS.ErrnoException, socket: Duplex) => {
   if (!socket.writable || error.code === "ECONNRESET") return void socket.destroy()
   const status = statuses[error.code ?? ""] ?? 400
-  const lines = Object.entries(headersOf(status)).map(([name, value]) => `${name}: ${value}\r\n`)
-  socket.end(`HTTP/1.1 ${status} ${Http.STATUS_CODES[status]}\r\n${lines.join("")}\r\n`, () => socket.destroy())
+  const { headers, json } = bare(status)
+  const lines = Object.entries(headers).map(([name, value]) => `${name}: ${value}\r\n`)
+  socket.end(`HTTP/1.1 ${status} ${Http.STATUS_CODES[status]}\r\n${lines.join("")}\r\n${json}`, () => socket.destroy())
 }
 
 const toServerError = ({ cause }: HttpServerError.ServeError, { host, port }: Config.Http) => {

@@ -262,12 +262,44 @@ layer(Browser.layer, { excludeTestServices: true })("the list of tasks", (it) =>
       })
     }))
 
+  it.effect("goes by the server's clock, however wrong that of the browser is", () =>
+    Effect.gen(function*() {
+      const [id] = yield* scheduled("skewed", 1)
+      yield* Browser.visit(async ({ open, page }) => {
+        await page.clock.install({ time: Date.now() + 26 * 3_600_000 })
+        await open("/tasks?tag=skewed")
+        const row = page.locator(`tr[data-row="${id}"]`)
+        await row.locator(".badge.scheduled").waitFor()
+        await row.locator(".when", { hasText: /just now|^\d+ s ago/ }).waitFor()
+      })
+    }))
+
+  it.effect("withdraws its question when the reader goes elsewhere", () =>
+    Effect.gen(function*() {
+      const [id] = yield* scheduled("asked", 1)
+      yield* Browser.visit(async ({ open, page }) => {
+        await open("/tasks?tag=asked")
+        await page.locator(".tabs a.queued").click()
+        await page.getByLabel(`Select task ${id}`).check()
+        await page.locator(".bulk").getByRole("button", { name: "Cancel", exact: true }).click()
+        await page.getByRole("dialog").waitFor()
+        await page.goBack()
+        await page.getByRole("dialog").waitFor({ state: "detached" })
+        await page.locator(`tr[data-row="${id}"] .badge.scheduled`).waitFor()
+      })
+    }))
+
   it.effect("is used with the keyboard alone", () =>
     Effect.gen(function*() {
       const ids = yield* scheduled("keys", 3)
       yield* Browser.visit(async ({ open, page }) => {
         await open("/")
-        await page.getByRole("heading", { name: "Overview" }).waitFor({ state: "attached" })
+        const overview = page.getByRole("heading", { name: "Overview" })
+        await overview.waitFor({ state: "attached" })
+        await page.keyboard.press("/")
+        await page.locator("[name=q]:focus").waitFor()
+        await page.goBack()
+        await overview.waitFor({ state: "attached" })
         // Keys that belong together are pressed within a moment: the second does not wait to hear of the first.
         await Promise.all([page.keyboard.press("g"), page.keyboard.press("t")])
         await page.waitForURL(/\/tasks$/)

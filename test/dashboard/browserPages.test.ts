@@ -127,6 +127,7 @@ layer(Browser.layer, { excludeTestServices: true })("the pages", (it) => {
             "/",
             "/tasks",
             `/tasks/${failed}`,
+            `/tasks/${failed}/`,
             "/tasks/nothing",
             "/queues",
             "/enqueue",
@@ -140,6 +141,7 @@ layer(Browser.layer, { excludeTestServices: true })("the pages", (it) => {
           for (const path of paths) {
             await open(path)
             await page.locator("h1, .trouble h2").first().waitFor()
+            if (path.includes(failed)) await page.locator("h1", { hasText: failed }).waitFor()
             await page.waitForFunction(() =>
               [...document.querySelectorAll("p.empty")].every(({ textContent }) => textContent !== "…")
             )
@@ -174,6 +176,116 @@ layer(Browser.layer, { excludeTestServices: true })("the pages", (it) => {
         }, { colorScheme })
       ), 90_000)
   }
+
+  it.effect("cut off nothing that matters, at any width", () =>
+    Browser.visit(async ({ open, page, url }) => {
+      const tag = "cut-off"
+      const id = await Browser.enqueue(url, "demo:sleep", { ms: 3_600_000 }, { tag, userId: "u".repeat(200) })
+      const later = await Browser.enqueue(url, "demo:sleep", { ms: 1 }, { tag, delayMs: 7_100_000 })
+      await Browser.awaitStatus(url, id, "processing")
+      const failed = await Browser.enqueue(url, "echo", { text: "مرحبا" })
+      await Browser.awaitStatus(url, failed, "failed")
+      const cut = (selector: string) =>
+        page.locator(selector).evaluateAll((elements) =>
+          elements
+            .filter((element) => element.clientWidth === 0 || element.scrollWidth > element.clientWidth)
+            .map((element) => element.outerHTML)
+        )
+      for (const width of [390, 768, 1000, 1440]) {
+        await page.setViewportSize({ width, height: 800 })
+        await open(`/tasks?tag=${tag}&status=processing`)
+        const row = (id: string) => `tr[data-row="${id}"]`
+        await page.locator(row(id)).waitFor()
+        const cells = ["id", "state", "type", "when"].map((name) => `${row(id)} .${name}`).join(", ")
+        assert.deepStrictEqual(await cut(cells), [], `a row at ${width}`)
+        const tab = (await page.locator(".tabs [aria-current]").boundingBox())!
+        assert.isTrue(tab.x >= 0 && tab.x + tab.width <= width, `the tab at ${width}`)
+        await open(`/tasks?tag=${tag}&status=queued`)
+        await page.locator(row(later)).waitFor()
+        if (width > 640) assert.deepStrictEqual(await cut(`${row(later)} .took`), [], `when it is due, at ${width}`)
+
+        await open("/")
+        await page.locator(`.recent ${row(failed)}`).first().waitFor()
+        assert.deepStrictEqual(await cut(`.compact ${row(id)} .number:last-child`), [], `how long it runs, at ${width}`)
+        const edges = (selector: string) =>
+          page.locator(selector).evaluateAll((cells) =>
+            cells.map((cell) => Math.round(cell.getBoundingClientRect().x)).filter((x) => x > 0)
+          )
+        assert.deepStrictEqual(
+          await edges(".recent th"),
+          await edges(`.recent tbody tr:first-child td`),
+          `the head of a table at ${width}`
+        )
+
+        await open(`/tasks/${id}`)
+        await page.getByText(/expires in/).waitFor()
+        assert.deepStrictEqual(await cut(".facts dd"), [], `a fact at ${width}`)
+        await open("/enqueue?type=call")
+        await page.getByLabel("Not before").waitFor()
+        assert.deepStrictEqual(await cut(".property"), [], `a field at ${width}`)
+      }
+      await open(`/tasks/${failed}`)
+      const member = page.locator(".events .json li li", { hasText: "مرحبا" }).first()
+      const left = async (part: string) => (await member.locator(part).boundingBox())!.x
+      assert.isBelow(await left(".key"), await left(".string"), "what is written from right to left stays in its place")
+      await Browser.ask(url, `/api/tasks/${id}/cancel`, {})
+      await Browser.ask(url, `/api/tasks/${later}/cancel`, {})
+    }))
+
+  for (const colorScheme of ["light", "dark"] as const) {
+    it.effect(`have statuses that can be read in ${colorScheme} colors`, () =>
+      Browser.visit(async ({ open, page }) => {
+        await open("/queues")
+        const dim = await page.evaluate(() => {
+          const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true })!
+          const luminance = (color: string) => {
+            canvas.fillStyle = color
+            canvas.fillRect(0, 0, 1, 1)
+            const [r, g, b] = [...canvas.getImageData(0, 0, 1, 1).data].map((byte) => {
+              const share = byte / 255
+              return share <= 0.04045 ? share / 12.92 : ((share + 0.055) / 1.055) ** 2.4
+            })
+            return 0.2126 * r! + 0.7152 * g! + 0.0722 * b!
+          }
+          const states = [
+            "queued",
+            "scheduled",
+            "processing",
+            "completed",
+            "failed",
+            "retried",
+            "cancelled",
+            "stopping"
+          ]
+          return [...states, "released"].flatMap((state) => {
+            const badge = document.createElement("span")
+            badge.className = `badge ${state}`
+            document.querySelector("main")!.append(badge)
+            const { backgroundColor, color } = getComputedStyle(badge)
+            const [dark, bright] = [luminance(color), luminance(backgroundColor)].toSorted((a, b) => a - b)
+            const contrast = (bright! + 0.05) / (dark! + 0.05)
+            return contrast < 4.5 ? [`${state}: ${contrast}`] : []
+          })
+        })
+        assert.deepStrictEqual(dim, [])
+      }, { colorScheme }))
+  }
+
+  it.effect("are printed whole, dark on white", () =>
+    Browser.visit(async ({ open, page, url }) => {
+      const id = await Browser.enqueue(url, "flood", { pieces: 40 })
+      await Browser.awaitStatus(url, id, "completed")
+      await open(`/tasks/${id}`)
+      await page.locator(".follow", { hasText: "ended" }).waitFor()
+      await page.emulateMedia({ media: "print" })
+      const box = page.getByRole("log")
+      assert.isTrue(await box.evaluate(({ clientHeight, scrollHeight }) => clientHeight === scrollHeight))
+      assert.isFalse(await page.getByRole("navigation", { name: "Pages" }).isVisible())
+      assert.strictEqual(
+        await page.evaluate(() => getComputedStyle(document.documentElement).backgroundColor),
+        "rgb(246, 247, 249)"
+      )
+    }, { colorScheme: "dark" }))
 
   it.effect("show where the focus is, wherever it goes", () =>
     Browser.visit(async ({ open, page }) => {

@@ -155,9 +155,9 @@ layer(Browser.layer, { excludeTestServices: true })("a task on the page", (it) =
       })
     }))
 
-  it.effect("answers while a megabyte of text arrives", () =>
+  it.effect("answers while megabytes of text arrive", () =>
     Browser.visit(async ({ open, page, url }) => {
-      const id = await Browser.enqueue(url, "flood", { pieces: 1024 })
+      const id = await Browser.enqueue(url, "flood", { pieces: 2048 })
       await open(`/tasks/${id}`)
       await lengthOver(page, 20_000)
       await page.getByRole("button", { name: "Keys" }).click()
@@ -174,6 +174,26 @@ layer(Browser.layer, { excludeTestServices: true })("a task on the page", (it) =
       assert.deepStrictEqual(numbers, Array.from(numbers, (_, index) => index))
       await page.getByRole("link", { name: "Queues" }).click()
       await page.getByRole("heading", { name: "Queues", exact: true }).waitFor()
+    }))
+
+  it.effect("stays at the end of a text that was long before it was looked at, until the reader goes up", () =>
+    Browser.visit(async ({ open, page, url }) => {
+      const belowOver = (distance: number) =>
+        page.waitForFunction((distance) => {
+          const { clientHeight = 0, scrollHeight = 0, scrollTop = 0 } = document.querySelector("[role=log]") ?? {}
+          return (scrollHeight - scrollTop - clientHeight > 24) === distance > 24 && scrollHeight > clientHeight
+        }, distance)
+      const id = await Browser.enqueue(url, "flood", { pieces: 600 })
+      await Browser.awaitStatus(url, id, "processing")
+      await open(`/tasks/${id}`)
+      await lengthOver(page, 100_000)
+      await follow(page, "ended")
+      await belowOver(0)
+      await log(page).hover()
+      await page.mouse.wheel(0, -3000)
+      await belowOver(1000)
+      await page.setViewportSize({ width: 1000, height: 900 })
+      await belowOver(1000)
     }))
 
   it.effect("shows beside the form what the server refuses, and keeps what was typed", () =>

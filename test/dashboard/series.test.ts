@@ -23,6 +23,11 @@ describe("the columns of a chart", () => {
     assert.deepStrictEqual(columns.runP95, [null, 7, null, null])
   })
 
+  it("tell where no line would be drawn to a value", () => {
+    assert.deepStrictEqual(Series.lonely([3, null, 4, 5, null, 0, null, null, 7]), [0, 5, 8])
+    assert.deepStrictEqual(Series.lonely([null, 1, 2]), [])
+  })
+
   it("leave out what is older than the range, or later than now", () => {
     const columns = Series.columns({ bucketMs: 5000, buckets: [bucket(30_000, 3), bucket(55_000, 4)] }, 20_000, 52_000)
     assert.deepStrictEqual(columns.completed, [0, 0, 0, 0])

@@ -227,6 +227,8 @@ describe("methods", () => {
         const answer = yield* send({ method, path: "/thing", headers: Raw.json })
         assert.strictEqual(answer.status, 405)
         assert.strictEqual(answer.headers.allow, "GET, HEAD, POST, OPTIONS")
+        const shown = yield* send({ method, path: "/livez", headers: Raw.json })
+        assert.deepStrictEqual([shown.status, shown.headers.allow], [405, "GET, HEAD, OPTIONS"])
       })
   )
 
@@ -290,7 +292,9 @@ describe("what is no request", () => {
   it.live("is answered, with the same headers", () =>
     Effect.gen(function*() {
       const { url } = yield* serve()
-      assert.strictEqual((yield* Raw.bytes(url, "what is this\r\n\r\n")).status, 400)
+      const unreadable = yield* Raw.bytes(url, "what is this\r\n\r\n")
+      assert.strictEqual(unreadable.status, 400)
+      assert.deepStrictEqual(JSON.parse(unreadable.body), { type: "about:blank", title: "Bad Request", status: 400 })
       assert.strictEqual(
         (yield* Raw.bytes(url, `GET / HTTP/1.1\r\nHost: localhost\r\nX: ${"x".repeat(20_000)}\r\n\r\n`)).status,
         431

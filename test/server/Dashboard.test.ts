@@ -78,7 +78,11 @@ layer(TestDatabase.layerSql({ maxConnections: 5 }), { excludeTestServices: true 
       const url = yield* serve(Dashboard.layer({ prefix: "/spindle" }))
       const { body, status } = yield* Raw.send(url, { path: "/spindle/openapi.json" })
       assert.strictEqual(status, 200)
-      const paths: Record<string, Record<string, unknown>> = JSON.parse(body).paths
+      const { paths, servers }: {
+        readonly paths: Record<string, Record<string, unknown>>
+        readonly servers: unknown
+      } = JSON.parse(body)
+      assert.deepStrictEqual(servers, [{ url: "/spindle" }])
       assert.isAtLeast(Object.keys(paths).length, 15)
       for (const [path, operations] of Object.entries(paths)) {
         // This is the id of a task to a GET.

@@ -35,7 +35,7 @@ export const chunks = ({ body, headers }: Response): Stream.Stream<unknown, Caus
       let end: Pull.Pull<never, Cause.UnknownError> | undefined
       const broken = (cause: unknown) => Effect.fail(new Cause.UnknownError(cause))
       const parser = Sse.makeParser((event) => {
-        if (event._tag === "Retry" || end !== undefined) return
+        if (event._tag === "Retry" || event.data === "" || end !== undefined) return
         if (event.data === "[DONE]") {
           end = Cause.done()
           return

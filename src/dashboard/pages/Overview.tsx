@@ -253,7 +253,7 @@ const latency = (p50: ReadonlyArray<number | null>, p95: ReadonlyArray<number | 
 
 const latest = (what: string, p95: ReadonlyArray<number | null>) => {
   const value = p95.findLast((value) => value !== null)
-  return value == null ? what : `p95 ${Format.duration(value)} now`
+  return value == null ? what : `p95 ${Format.duration(value)} last`
 }
 
 const RunningNow = ({ at, view }: { readonly view: Given; readonly at: number }) => (
@@ -327,8 +327,7 @@ const Recent = ({ view }: { readonly view: Given }) => (
                     <Badge state={status} />
                   </td>
                   <td title={error === null ? type : `${type}\n${error.tag}: ${error.message}`}>
-                    {type}
-                    {error !== null && <span class="bad">{error.tag}: {error.message}</span>}
+                    {type} {error !== null && <span class="bad">{error.tag}: {error.message}</span>}
                   </td>
                   <td class="number num">{durationMs === null ? "–" : Format.duration(durationMs)}</td>
                   <td class="number muted">

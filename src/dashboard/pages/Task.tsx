@@ -139,8 +139,14 @@ const Values = ({ task }: { readonly task: TaskDetail }) => {
   )
 }
 
-const Fact = ({ children, name }: { readonly name: string; readonly children: ComponentChildren }) => (
-  <div>
+const Fact = (
+  { children, name, wide = false }: {
+    readonly name: string
+    readonly wide?: boolean
+    readonly children: ComponentChildren
+  }
+) => (
+  <div class={wide ? "wide" : ""}>
     <dt>{name}</dt>
     <dd>{children}</dd>
   </div>
@@ -182,7 +188,7 @@ const Facts = ({ task }: { readonly task: TaskDetail }) => (
       )}
       {task.lockedBy !== null && <Fact name="Held by">{task.lockedBy}</Fact>}
       {task.lockedBy !== null && (
-        <Fact name="Lease">
+        <Fact name="Lease" wide>
           <Lease task={task} />
         </Fact>
       )}

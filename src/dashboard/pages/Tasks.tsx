@@ -190,10 +190,17 @@ const StatusTabs = (
     (client) => Tasks.counts(client, others, statuses),
     { every: Object.keys(others).length === 0 ? refreshMs : 10_000, hints: Object.keys(others).length === 0 }
   )
-  const countOf = (status: Status | undefined): Count | undefined =>
-    before === undefined && page !== undefined && status === current ? page.total : Tasks.countOf(value, status)
+  const countOf = (status: Status | undefined): Count | undefined => {
+    const fresh = before === undefined && status === current ? page?.total : undefined
+    return fresh?.capped === false ? fresh : Tasks.countOf(value, status) ?? fresh
+  }
+  const tabs = useRef<HTMLElement>(null)
+  useEffect(() => {
+    const tab = tabs.current?.querySelector<HTMLElement>("[aria-current]")
+    if (tab != null) tabs.current!.scrollLeft = tab.offsetLeft + tab.offsetWidth / 2 - tabs.current!.clientWidth / 2
+  }, [current])
   return (
-    <nav class="tabs" aria-label="Status">
+    <nav class="tabs" aria-label="Status" ref={tabs}>
       {[undefined, ...statuses].map((status) => {
         const count = countOf(status)
         return (

@@ -1,6 +1,7 @@
 import { useEffect, useLayoutEffect, useRef } from "preact/hooks"
 import UPlot from "uplot"
 import * as Format from "../format.ts"
+import { lonely } from "../series.ts"
 import { theme } from "../theme.ts"
 
 export interface Line {
@@ -24,6 +25,11 @@ interface Props {
 }
 
 const height = 132
+const counts = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 1e4, 2e4, 5e4, 1e5, 1e6]
+const seconds = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 1e4, 3e4]
+const minutes = [1, 2, 5, 10, 30].map((step) => step * 60_000)
+const hours = [1, 2, 6, 12, 24, 48, 240, 1200, 1e4].map((step) => step * 3_600_000)
+const spans = [...seconds, ...minutes, ...hours]
 const color = (property: string) => getComputedStyle(document.documentElement).getPropertyValue(property).trim()
 
 const data = (kind: Props["kind"], at: Props["at"], lines: Props["lines"]): UPlot.AlignedData => {
@@ -86,11 +92,9 @@ export const Chart = ({ at, format, kind, lines, note, title }: Props) => {
           },
           {
             ...axis,
-            size: 52,
+            size: 60,
             space: 32,
-            incrs: kind === "bars"
-              ? [1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 1e4, 2e4, 5e4, 1e5, 1e6]
-              : undefined,
+            incrs: kind === "bars" ? counts : spans,
             values: (_, splits) => splits.map((split) => latest.current.format(split))
           }
         ],
@@ -111,7 +115,12 @@ export const Chart = ({ at, format, kind, lines, note, title }: Props) => {
                 stroke: () => color(property),
                 width: 1.5,
                 spanGaps: false,
-                points: { size: 4, fill: () => color(property) }
+                points: {
+                  size: 5,
+                  width: 0,
+                  fill: () => color(property),
+                  filter: (self: UPlot, index: number, all: boolean) => all ? null : lonely(self.data[index]!)
+                }
               }
           )
         ],

@@ -1,5 +1,6 @@
 import type { ComponentChildren } from "preact"
 import { useEffect, useRef } from "preact/hooks"
+import { place } from "../router.ts"
 import * as Store from "../store.ts"
 
 export const Dialog = (
@@ -41,6 +42,9 @@ interface Question {
 }
 
 const question = Store.make<Question | undefined>(undefined)
+
+// What it was about is not seen any more.
+place.subscribe(() => question.get()?.answer(false))
 
 /** Asks before something is done that cannot be undone. */
 export const confirm = (asked: Omit<Question, "answer">): Promise<boolean> =>

@@ -37,7 +37,14 @@ export const Shell = ({ children }: { readonly children: ComponentChildren }) =>
   useKeys([
     { keys: "?", says: "These keys", run: () => setHelp(true) },
     ...shown.map(({ keys, name, path }) => ({ keys, says: name, run: () => go(href(path)) })),
-    { keys: "/", says: "Search the tasks", run: () => go(href("/tasks")) },
+    {
+      keys: "/",
+      says: "Search the tasks",
+      run: () => {
+        go(href("/tasks"))
+        requestAnimationFrame(() => document.querySelector<HTMLElement>("[role=search] input")?.focus())
+      }
+    },
     { keys: "s", says: "Pause or go on refreshing", run: () => paused.set(!paused.get()) }
   ], "everywhere")
 
@@ -93,8 +100,8 @@ export const Shell = ({ children }: { readonly children: ComponentChildren }) =>
         <div class="banner" role="alert">
           <Icon name="warning" />
           <span>
-            <b>Disconnected, retrying.</b> {trouble.message} What you see is from{" "}
-            {Format.clock(new Date(trouble.since))}.
+            <b>Disconnected, retrying.</b> What you see is from {Format.clock(new Date(trouble.since))}.{" "}
+            {trouble.message}
           </span>
         </div>
       )}

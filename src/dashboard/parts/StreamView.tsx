@@ -43,6 +43,9 @@ export const StreamView = ({ attempts, closed, id, processing, story }: Props) =
     })
   })
   useEffect(() => () => cancelAnimationFrame(frame.current ?? 0), [])
+  useEffect(() => {
+    if (state === "open") pace.current.open(performance.now())
+  }, [state])
   const { closed: end, count, dropped, earlier, events, progress, text, usage } = transcript.current
   const speed = state === "open" && processing ? pace.current.perSecond(performance.now()) : undefined
 
@@ -115,6 +118,15 @@ const Growing = ({ length, text }: { readonly text: Text; readonly length: numbe
   const box = useRef<HTMLDivElement>(null)
   const written = useRef(0)
   const atEnd = useRef(true)
+  const top = useRef(0)
+  const touchedAt = useRef(-Infinity)
+  const touch = () => {
+    touchedAt.current = performance.now()
+  }
+
+  const stay = () => {
+    if (box.current !== null && atEnd.current) box.current.scrollTop = box.current.scrollHeight
+  }
 
   useLayoutEffect(() => {
     const { current } = box
@@ -123,8 +135,10 @@ const Growing = ({ length, text }: { readonly text: Text; readonly length: numbe
     written.current = text.pieces.length
     if (fresh === "") return
     append(current, fresh)
-    if (atEnd.current) current.scrollTop = current.scrollHeight
+    stay()
   }, [length])
+  // A line has its height once it is about to be seen: the end moves by itself.
+  useEffect(() => box.current?.addEventListener("contentvisibilityautostatechange", stay), [])
 
   return (
     <div
@@ -134,8 +148,16 @@ const Growing = ({ length, text }: { readonly text: Text; readonly length: numbe
       role="log"
       aria-live="off"
       aria-label="Text of the task"
-      onScroll={({ currentTarget: { clientHeight, scrollHeight, scrollTop } }) => {
-        atEnd.current = scrollHeight - scrollTop - clientHeight < 24
+      onWheel={touch}
+      onTouchMove={touch}
+      onPointerDown={touch}
+      onKeyDown={touch}
+      onScroll={({ currentTarget: box }) => {
+        const up = box.scrollTop < top.current && performance.now() - touchedAt.current < 1000
+        top.current = box.scrollTop
+        if (box.scrollHeight - box.scrollTop - box.clientHeight < 24) atEnd.current = true
+        else if (up) atEnd.current = false
+        else stay()
       }}
     />
   )
