@@ -47,7 +47,7 @@ const insertIntoLostClaim = Effect.fnUntraced(function*<E, R>(
   return id
 })
 
-describe("a row that somebody's open transaction locks", () => {
+describe.concurrent("a row that somebody's open transaction locks", () => {
   it.live("delays its own task alone", () =>
     Effect.gen(function*() {
       const sql = yield* PgClient.PgClient
@@ -83,7 +83,7 @@ describe("a row that somebody's open transaction locks", () => {
     }).pipe(Harness.onDatabase))
 })
 
-describe("a database that is away for three leases", () => {
+describe.concurrent("a database that is away for three leases", () => {
   for (const fault of ["refuse", "blackhole"] as const) {
     it.live(`gets what was reached before, and the rest back uncharged (${fault})`, () =>
       Effect.gen(function*() {
@@ -127,7 +127,7 @@ describe("a database that is away for three leases", () => {
   }
 })
 
-describe("a claim whose reply never arrives", () => {
+describe.concurrent("a claim whose reply never arrives", () => {
   for (const after of ["reset", "hang"] as const) {
     it.live(`is back soon, uncharged, and disturbs nobody (${after})`, () =>
       Effect.gen(function*() {
@@ -191,7 +191,7 @@ describe("a look at what a lost claim took that fails", () => {
     }).pipe(Harness.onDatabase), 40_000)
 })
 
-describe("a shutdown after a claim whose reply never arrived", () => {
+describe.concurrent("a shutdown after a claim whose reply never arrived", () => {
   for (const after of ["reset", "hang"] as const) {
     it.live(`gives back what it took (${after})`, () =>
       Effect.gen(function*() {
@@ -218,7 +218,7 @@ describe("a shutdown after a claim whose reply never arrived", () => {
   }
 })
 
-describe("a service that is told to stop while a claim is not answered", () => {
+describe.concurrent("a service that is told to stop while a claim is not answered", () => {
   it.live("gives back what it took, and exits with 0 although that connection is dead", () =>
     Effect.gen(function*() {
       const { url } = yield* TestDatabase
@@ -245,7 +245,7 @@ describe("a service that is told to stop while a claim is not answered", () => {
     }).pipe(Harness.onDatabase), 40_000)
 })
 
-describe("a write whose reply never arrives", () => {
+describe.concurrent("a write whose reply never arrives", () => {
   it.live("is repeated, and recorded once", () =>
     Effect.gen(function*() {
       const { proxy, script, worker } = yield* proxied({ lease: "10 seconds", notifications: "off" })
@@ -267,7 +267,7 @@ describe("a write whose reply never arrives", () => {
     }).pipe(Harness.onDatabase))
 })
 
-describe("a look for cancelled tasks whose reply never arrives", () => {
+describe.concurrent("a look for cancelled tasks whose reply never arrives", () => {
   it.live("is given up, and the next one finds them", () =>
     Effect.gen(function*() {
       const { proxy, script } = yield* proxied({ lease: "10 seconds", notifications: "off" })
@@ -286,7 +286,7 @@ describe("a look for cancelled tasks whose reply never arrives", () => {
     }).pipe(Harness.onDatabase), 40_000)
 })
 
-describe("a listening connection that dies in silence", () => {
+describe.concurrent("a listening connection that dies in silence", () => {
   it.live("costs no more than the poll interval", () =>
     Effect.gen(function*() {
       const { url } = yield* TestDatabase
@@ -308,7 +308,7 @@ describe("a listening connection that dies in silence", () => {
     }).pipe(Harness.onDatabase))
 })
 
-describe("sessions that are terminated one after the other", () => {
+describe.concurrent("sessions that are terminated one after the other", () => {
   it.live("lose and double nothing", () =>
     Effect.gen(function*() {
       class Brief
