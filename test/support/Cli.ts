@@ -77,6 +77,7 @@ export const spawn = Effect.fnUntraced(function*(
         env: {
           PATH: process.env.PATH,
           HOME: process.env.HOME,
+          NODE_COMPILE_CACHE: process.env.NODE_COMPILE_CACHE,
           WORKER_LOG_FORMAT: "logfmt",
           WORKER_HTTP_PORT: "0",
           ...env

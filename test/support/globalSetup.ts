@@ -4,6 +4,7 @@
 import { PgClient } from "@effect/sql-pg"
 import { Clock, Effect, Exit, Redacted, Scope } from "effect"
 import * as Crypto from "node:crypto"
+import * as Path from "node:path"
 import type { TestProject } from "vitest/node"
 import * as Migrations from "../../src/storage/Migrations.ts"
 import * as PageBuild from "./pageBuild.ts"
@@ -45,6 +46,8 @@ const setup = Effect.fnUntraced(function*(project: TestProject) {
 })
 
 export default async (project: TestProject) => {
+  // Most of what a process of the tests takes to start is compiling.
+  process.env.NODE_COMPILE_CACHE ??= Path.resolve("node_modules/.cache/node")
   PageBuild.run()
   const scope = Scope.makeUnsafe()
   const close = () => Effect.runPromise(Scope.close(scope, Exit.void))
