@@ -705,6 +705,7 @@ describe("OpenAiModel", () => {
         "InvalidKey: Verify your API key is correct. wrong"
       ],
       ["a bad request in the stream", sends(event(error("bad"))), "InvalidRequest", "Invalid request. bad"],
+      ["an empty list of errors in the stream", sends(event({ error: [] })), "ModelUnavailable", "provider error: []"],
       ["an error event", sends(`event: error\n${event({ message: "boom" })}`), "ModelUnavailable", "boom"]
     ]
 
