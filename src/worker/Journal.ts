@@ -134,7 +134,7 @@ export class Journal extends Context.Service<Journal, {
               stuckSince = monotonicMillis(clock)
               measures.writeSeconds.observe((stuckSince - sentAt) / 1000)
               measures.writeSizes.observe(items.length)
-              measures.eventsWritten += events.length
+              measures.eventsWritten += events.length - result.refused.length
               return result
             }
           )
@@ -237,7 +237,8 @@ export class Journal extends Context.Service<Journal, {
         if (waited < windowMillis && !backlog.isUrgent) {
           yield* Effect.timeoutOption(backlog.urgent.await, windowMillis - waited)
         }
-        const items = backlog.take()
+        // What goes no further is done with here: `isolate` begins anew with all that is given to it.
+        const items = backlog.take().flatMap(stillDue)
         lastWriteAt = clock.currentTimeMillisUnsafe()
         yield* Effect.catch(record(items), () => isolate(items))
       })

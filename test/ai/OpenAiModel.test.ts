@@ -3,6 +3,7 @@ import { Cause, ConfigProvider, Duration, Effect, Exit, Fiber, Layer, Option, Re
 import { type AiError, LanguageModel, Prompt, Tool, Toolkit } from "effect/ai"
 import { TestClock } from "effect/testing"
 import * as fc from "fast-check"
+import * as Zlib from "node:zlib"
 import { vi } from "vitest"
 import * as AiResponse from "../../src/ai/AiResponse.ts"
 import * as OpenAiRequest from "../../src/ai/internal/OpenAiRequest.ts"
@@ -436,6 +437,24 @@ describe("OpenAiModel", () => {
         assert.deepInclude(yield* exit, { text: "a", finishReason: "stop", usage: null })
       }))
 
+    it.effect("ends at [DONE], also where the server holds the connection open", () =>
+      Effect.gen(function*() {
+        const { exit } = yield* run((exchange) => exchange.send(begin, text("a"), finish(), done))
+        assert.deepInclude(yield* exit, { text: "a", finishReason: "stop" })
+      }))
+
+    it.effect("may be compressed", () =>
+      Effect.gen(function*() {
+        const zipped = Zlib.gzipSync(events(["a", "b"]).join(""))
+        const { exit } = yield* run((exchange) =>
+          Effect.andThen(
+            exchange.open({ "content-encoding": "gzip" }),
+            sends(zipped.subarray(0, 30), zipped.subarray(30))(exchange)
+          )
+        )
+        assert.strictEqual((yield* exit).text, "ab")
+      }))
+
     it.effect("is also given in one piece", () =>
       Effect.gen(function*() {
         const server = yield* ModelServer.make(sends(begin, chunk({ reasoning: "hm" }), ...events(["a", "b"])))
@@ -648,6 +667,12 @@ describe("OpenAiModel", () => {
         "MalformedOutput",
         "Invalid response: the stream ended before the model had finished"
       ],
+      [
+        "an answer without a body",
+        (exchange) => exchange.reply(204, ""),
+        "MalformedOutput",
+        "the stream ended before the model had finished"
+      ],
       ["an empty stream", sends(), "MalformedOutput", "the stream ended before the model had finished"],
       [
         "JSON that is none",
@@ -705,6 +730,7 @@ describe("OpenAiModel", () => {
         "InvalidKey: Verify your API key is correct. wrong"
       ],
       ["a bad request in the stream", sends(event(error("bad"))), "InvalidRequest", "Invalid request. bad"],
+      ["an empty list of errors in the stream", sends(event({ error: [] })), "ModelUnavailable", "provider error: []"],
       ["an error event", sends(`event: error\n${event({ message: "boom" })}`), "ModelUnavailable", "boom"]
     ]
 
@@ -1070,6 +1096,24 @@ describe("OpenAiModel", () => {
           assert.isFalse((yield* exchange.closed).complete)
           assert.isTrue(Cause.hasInterruptsOnly(yield* Effect.flip(Effect.sandbox(Fiber.join(fiber)))))
           assert.lengthOf(events, when === "in the middle" ? 1 : 0)
+        })
+    )
+
+    it.effect.each([200, 400])(
+      "closes the connection while what went wrong, with a %d, is read",
+      (status) =>
+        Effect.gen(function*() {
+          const server = yield* ModelServer.make()
+          const context = yield* Layer.build(layer(server))
+          const fiber = yield* LanguageModel.generateText({ prompt: "hi" }).pipe(
+            Effect.provideContext(context),
+            Effect.forkChild
+          )
+          const exchange = yield* server.next
+          yield* exchange.open({ "content-type": "application/json" }, status)
+          yield* exchange.send("{\"error\": {")
+          yield* Fiber.interrupt(fiber)
+          assert.isFalse((yield* exchange.closed).complete)
         })
     )
 

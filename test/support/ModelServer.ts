@@ -20,7 +20,7 @@ export interface Exchange {
   /** A whole answer at once. Texts are sent as they are, all else as JSON. */
   readonly reply: (status: number, body: unknown, headers?: Http.OutgoingHttpHeaders) => Effect.Effect<void>
   /** The head of a stream of events. Sent by itself before the first piece, if it has not been. */
-  readonly open: (headers?: Http.OutgoingHttpHeaders) => Effect.Effect<void>
+  readonly open: (headers?: Http.OutgoingHttpHeaders, status?: number) => Effect.Effect<void>
   /** Each piece reaches a client of the same process as one: not joined with another, and not in parts. */
   readonly send: (...pieces: ReadonlyArray<string | Uint8Array>) => Effect.Effect<void>
   /** The regular end of the answer. */
@@ -85,9 +85,9 @@ const exchangeOf = (
   body: string,
   closed: Effect.Effect<Closed>
 ): Exchange => {
-  const open = (headers: Http.OutgoingHttpHeaders = {}) =>
+  const open = (headers: Http.OutgoingHttpHeaders = {}, status = 200) =>
     Effect.sync(() => {
-      response.writeHead(200, { "content-type": "text/event-stream; charset=utf-8", ...headers })
+      response.writeHead(status, { "content-type": "text/event-stream; charset=utf-8", ...headers })
       response.flushHeaders()
     })
   // What is written has arrived where the loopback ends: a client of this process reads it in the next turn of the loop.

@@ -1,6 +1,6 @@
 import { PgClient } from "@effect/sql-pg"
 import { assert, describe, it } from "@effect/vitest"
-import { Cause, Deferred, Effect, Exit, Redacted, Schema } from "effect"
+import { Cause, Deferred, Duration, Effect, Exit, Redacted, Schema } from "effect"
 import * as Db from "../../src/Db.ts"
 import * as Task from "../../src/Task.ts"
 import * as TaskEvent from "../../src/TaskEvent.ts"
@@ -198,15 +198,28 @@ describe("events", () => {
       }).pipe(Harness.onDatabase))
   }
 
+  // An event with the text "slow" is stored when nobody holds the lock 1 any more.
+  const slowEvents = Effect.gen(function*() {
+    const sql = yield* PgClient.PgClient
+    yield* sql.unsafe(`
+      create function wait() returns trigger language plpgsql as
+        $$ begin perform pg_advisory_xact_lock_shared(1); return new; end $$`)
+    yield* sql.unsafe(`
+      create trigger wait before insert on spindle.task_events for each row
+        when (new.data ->> 'text' = 'slow') execute function wait()`)
+  })
+
+  const slowWrite = Effect.flatMap(PgClient.PgClient, (sql) =>
+    Harness.eventually(
+      "the write",
+      sql`select from pg_locks where locktype = 'advisory' and not granted`,
+      (rows) => rows.length === 1
+    ))
+
   it.live("that were lost with their claim take the outcome along that was reached before this was known", () =>
     Effect.gen(function*() {
       const sql = yield* PgClient.PgClient
-      yield* sql.unsafe(`
-        create function wait() returns trigger language plpgsql as
-          $$ begin perform pg_advisory_xact_lock_shared(1); return new; end $$`)
-      yield* sql.unsafe(`
-        create trigger wait before insert on spindle.task_events for each row
-          when (new.data ->> 'text' = 'slow') execute function wait()`)
+      yield* slowEvents
       const script = Harness.script()
       const worker = yield* Harness.launch(Harness.Tasks, script.handlers, { lease: "1 hour" })
       const [id, other] = yield* Harness.insertMany("scripted", 2)
@@ -223,11 +236,7 @@ describe("events", () => {
           yield* Deferred.await(witness.ended)
           yield* first.proceed(Effect.succeed(1))
           yield* Deferred.await(first.ended)
-          yield* Harness.eventually(
-            "the write",
-            sql`select from pg_locks where locktype = 'advisory' and not granted`,
-            (rows) => rows.length === 1
-          )
+          yield* slowWrite
           yield* sql`
             update spindle.tasks
                set status = 'processing', epoch = 1, attempts = 1, locked_by = ${locked_by},
@@ -241,6 +250,42 @@ describe("events", () => {
       yield* second.proceed(Effect.as(second.execution.emit(delta("heard")), 2))
       assert.deepInclude(yield* Harness.awaitOver(id!), { status: "completed", result: 2, attempts: 1 })
       yield* worker.stop
+      assert.deepInclude((yield* worker.stats.snapshot).counters, { completed: 2, released: 1 })
+    }).pipe(Harness.onDatabase))
+
+  it.live("that were lost with their claim are done with once, also where the write they wait for is refused", () =>
+    Effect.gen(function*() {
+      const sql = yield* PgClient.PgClient
+      yield* slowEvents
+      yield* sql`alter table spindle.task_events add check (type <> 'text_delta' or data ->> 'text' <> 'unspeakable')`
+      const script = Harness.script()
+      const worker = yield* Harness.launch(Harness.Tasks, script.handlers, { lease: "1 hour" })
+      const [id, other] = yield* Harness.insertMany("scripted", 2)
+      const first = yield* script.next(id!)
+      const witness = yield* script.next(other!)
+      yield* loseClaim(id!)
+      yield* Db.transaction(
+        sql,
+        Effect.gen(function*() {
+          yield* sql`select pg_advisory_xact_lock(1)`
+          yield* first.execution.emit(delta("unheard"))
+          yield* witness.execution.emit(delta("slow"))
+          yield* slowWrite
+          yield* first.execution.emit(delta("unheard, too"))
+          yield* witness.execution.emit(delta("unspeakable"))
+        })
+      )
+      yield* witness.proceed(Effect.succeed(1))
+      yield* Harness.awaitOver(other!)
+      assert.deepStrictEqual((yield* Harness.eventsOf(other!))[1]!.data, {
+        sanitized: true,
+        json: "{\"text\":\"unspeakable\"}"
+      })
+      assert.isEmpty(yield* Harness.eventsOf(id!))
+      yield* Harness.awaitOver(yield* Harness.insert("plain"))
+      // a shutdown waits for 4 seconds at most until all is written, and then ends without a word if no task is held
+      const [stopping] = yield* Effect.timed(worker.stop)
+      assert.isBelow(Duration.toMillis(stopping), 4000)
       assert.deepInclude((yield* worker.stats.snapshot).counters, { completed: 2, released: 1 })
     }).pipe(Harness.onDatabase))
 

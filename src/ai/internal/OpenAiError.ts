@@ -122,7 +122,7 @@ const statuses: ReadonlyMap<string, number> = new Map([
   ["invalid_request_error", 400]
 ])
 
-const bodyOf = ({ error }: APIError): any => Array.isArray(error) ? (error[0]?.error ?? error[0]) : error
+const bodyOf = ({ error }: APIError): any => Array.isArray(error) ? (error[0]?.error ?? error[0] ?? error) : error
 
 const wordsOf = (error: APIError, body: any): string | undefined => {
   if (Predicate.isString(body)) return body
