@@ -22,8 +22,7 @@ const client = Effect.runSync(
       HttpClient.mapRequest(HttpClientRequest.setHeader("content-type", "application/json")),
       HttpClient.tap(({ headers: { date } }) =>
         Effect.sync(() => {
-          // It counts whole seconds.
-          if (date !== undefined) Clock.synchronize(Date.parse(date) + 500, 1500)
+          if (date !== undefined) Clock.estimate(Date.parse(date))
         })
       )
     )
