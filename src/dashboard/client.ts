@@ -64,6 +64,10 @@ const problemOf = (cause: Cause.Cause<unknown>): Problem => {
 }
 
 let leaving = false
+// The browser may keep the page as it was left, and show it to whoever goes back.
+addEventListener("pageshow", () => {
+  leaving = false
+})
 
 /** Ends the session. What is refused meanwhile is refused because of it, and leads nowhere else. */
 export const signOut = async (): Promise<Problem | undefined> => {
