@@ -22,8 +22,7 @@ const client = Effect.runSync(
       HttpClient.mapRequest(HttpClientRequest.setHeader("content-type", "application/json")),
       HttpClient.tap(({ headers: { date } }) =>
         Effect.sync(() => {
-          // It counts whole seconds.
-          if (date !== undefined) Clock.synchronize(Date.parse(date) + 500, 1500)
+          if (date !== undefined) Clock.estimate(Date.parse(date))
         })
       )
     )
@@ -65,6 +64,10 @@ const problemOf = (cause: Cause.Cause<unknown>): Problem => {
 }
 
 let leaving = false
+// The browser may keep the page as it was left, and show it to whoever goes back.
+addEventListener("pageshow", () => {
+  leaving = false
+})
 
 /** Ends the session. What is refused meanwhile is refused because of it, and leads nowhere else. */
 export const signOut = async (): Promise<Problem | undefined> => {

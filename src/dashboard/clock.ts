@@ -3,13 +3,24 @@ import type * as DateTime from "effect/DateTime"
 
 let offset = 0
 
-/**
- * What the server's clock says now, as told by an answer that has just come. One that differs less from what is known says
- * nothing new: it took its time.
- */
-export const synchronize = (serverNow: number, tolerance = 250) => {
+let estimated = 0
+
+/** What the server's clock says now, as told by an answer that has just come. */
+export const synchronize = (serverNow: number) => {
   const measured = serverNow - Date.now()
-  if (Math.abs(measured - offset) > tolerance) offset = measured
+  // An answer that took its time says less than the one before.
+  if (Math.abs(measured - offset) > 250) offset = measured
+}
+
+/**
+ * The same in whole seconds, and perhaps by the clock of another machine: it says how wrong the reader's clock is where
+ * nothing better does, and when that is set anew.
+ */
+export const estimate = (serverNow: number) => {
+  const measured = serverNow + 500 - Date.now()
+  if (Math.abs(measured - estimated) <= 1500) return
+  offset += measured - estimated
+  estimated = measured
 }
 
 /** The server's time, in milliseconds. */

@@ -114,6 +114,34 @@ layer(Browser.layer, { excludeTestServices: true })("the list of tasks", (it) =>
       })
     }))
 
+  it.effect("takes along what has just been typed when another status is chosen", () =>
+    Effect.gen(function*() {
+      const ids = yield* scheduled("along", 2)
+      yield* Browser.visit(async ({ open, page }) => {
+        const choose = (typed: string, selector: string) =>
+          page.evaluate(([typed, selector]) => {
+            const search = document.querySelector<HTMLInputElement>("[name=q]")!
+            search.value = typed!
+            search.dispatchEvent(new Event("input", { bubbles: true }))
+            document.querySelector<HTMLElement>(selector!)!.click()
+          }, [typed, selector])
+        await open("/tasks?tag=along")
+        await settled(page, 2)
+        await choose(ids[0]!, ".tabs a.queued")
+        await page.waitForURL((url) => url.search === `?status=queued&q=${ids[0]}&tag=along`)
+        await settled(page, 1)
+        assert.strictEqual(await page.getByLabel("Search").inputValue(), ids[0])
+        await page.goBack()
+        await page.waitForURL((url) => url.search === "?tag=along")
+        assert.strictEqual(await page.getByLabel("Search").inputValue(), "")
+        await settled(page, 2)
+        await page.getByLabel("Search").fill("nothing")
+        await page.getByRole("button", { name: "Clear" }).click()
+        await page.waitForURL(/\/tasks$/)
+        assert.strictEqual(await page.getByLabel("Search").inputValue(), "")
+      })
+    }))
+
   it.effect("goes to older pages and back, and remembers the way through a reload", () =>
     Effect.gen(function*() {
       const ids = yield* scheduled("long", 120)

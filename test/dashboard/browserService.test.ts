@@ -135,6 +135,15 @@ layer(Browser.layer, { excludeTestServices: true })("the page before its server"
         await page.getByLabel("Token").fill(token)
         await page.keyboard.press("Enter")
         await page.waitForURL(/\/queues$/)
+
+        // It does so again on a page that the browser has kept, when one goes back to it.
+        const asksForToken = () => page.waitForRequest((request) => request.url().endsWith("/login?from=%2Fqueues"))
+        await page.route((url) => url.pathname === "/login", (route) => route.fulfill({ status: 204 }))
+        await Promise.all([asksForToken(), context.clearCookies()])
+        await Promise.all([
+          asksForToken(),
+          page.evaluate(() => dispatchEvent(new PageTransitionEvent("pageshow", { persisted: true })))
+        ])
       }, { site, expected: /401|ERR_FAILED/ })
       // It leads nowhere else.
       yield* Browser.visit(async ({ open, page, url }) => {

@@ -190,6 +190,12 @@ layer(Browser.layer, { excludeTestServices: true })("a task on the page", (it) =
       await Browser.ask(url, `/api/tasks/${id}/cancel`, {})
       await follow(page, "ended")
       await belowOver(0)
+      // As a search in the page does, or a scrollbar that is held for long.
+      await log(page).evaluate((box) => box.scrollTo(0, 0))
+      await page.evaluate(() => new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve))))
+      await belowOver(1000)
+      await log(page).evaluate((box) => box.scrollTo(0, box.scrollHeight))
+      await belowOver(0)
       await log(page).hover()
       await page.mouse.wheel(0, -3000)
       await belowOver(1000)

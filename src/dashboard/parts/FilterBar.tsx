@@ -23,6 +23,8 @@ const draftOf = (filter: Filter): Draft => ({
   userId: filter.userId ?? ""
 })
 
+const empty = draftOf({})
+
 /** Narrows the list. What is typed becomes the address after a moment, or at once with Enter. */
 export const FilterBar = ({ filter }: { readonly filter: Filter }) => {
   const [draft, setDraft] = useState(draftOf(filter))
@@ -33,10 +35,16 @@ export const FilterBar = ({ filter }: { readonly filter: Filter }) => {
   const types = useResource("types", (client) => client.overview.types(), { every: 60_000 })
   const address = (draft: Draft) => href("/tasks", { status: filter.status, ...trimmed(draft) })
 
+  const before = useRef(filter)
   // Before anything more can be typed: that is not to be lost.
   useLayoutEffect(() => {
     clearTimeout(timer.current)
-    setDraft((draft) => address(draft) === address(draftOf(filter)) ? draft : draftOf(filter))
+    const asked = address(draftOf(filter))
+    const narrowed = asked !== address(draftOf(before.current))
+    before.current = filter
+    if (narrowed) setDraft((draft) => address(draft) === asked ? draft : draftOf(filter))
+    // Another status, or another page: what has been typed meanwhile goes along.
+    else apply(draft, true)
   }, [filter])
   useEffect(() => () => clearTimeout(timer.current), [])
   useKeys([{ keys: "/", says: "Search", run: () => search.current?.focus() }])
@@ -94,7 +102,10 @@ export const FilterBar = ({ filter }: { readonly filter: Filter }) => {
         type="button"
         class="clear"
         disabled={!filled}
-        onClick={() => go(href("/tasks", { status: filter.status }))}
+        onClick={() => {
+          setDraft(empty)
+          apply(empty, false)
+        }}
       >
         Clear
       </button>

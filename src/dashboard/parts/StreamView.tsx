@@ -119,13 +119,16 @@ const Growing = ({ length, text }: { readonly text: Text; readonly length: numbe
   const written = useRef(0)
   const atEnd = useRef(true)
   const top = useRef(0)
+  const height = useRef(0)
   const touchedAt = useRef(-Infinity)
   const touch = () => {
     touchedAt.current = performance.now()
   }
 
   const stay = () => {
-    if (box.current !== null && atEnd.current) box.current.scrollTop = box.current.scrollHeight
+    if (box.current === null || !atEnd.current) return
+    box.current.scrollTop = box.current.scrollHeight
+    height.current = box.current.scrollHeight
   }
 
   useLayoutEffect(() => {
@@ -153,7 +156,9 @@ const Growing = ({ length, text }: { readonly text: Text; readonly length: numbe
       onPointerDown={touch}
       onKeyDown={touch}
       onScroll={({ currentTarget: box }) => {
-        const up = box.scrollTop < top.current && performance.now() - touchedAt.current < 1000
+        // Where no line has got its height, only the reader moves it: also by a search, or a scrollbar that is held.
+        const moved = box.scrollHeight === height.current || performance.now() - touchedAt.current < 1000
+        const up = moved && box.scrollTop < top.current
         top.current = box.scrollTop
         if (box.scrollHeight - box.scrollTop - box.clientHeight < 24) atEnd.current = true
         else if (up) atEnd.current = false
