@@ -15,7 +15,8 @@ export const Lease = ({ task }: { readonly task: TaskDetail }) => {
       {seen.current.renewed
         ? (
           <>
-            seen renewed <Ago at={{ epochMilliseconds: seen.current.at }} />,
+            seen renewed <Ago at={{ epochMilliseconds: seen.current.at }} />
+            {", "}
           </>
         )
         : null}
