@@ -103,7 +103,6 @@ export class Journal extends Context.Service<Journal, {
       const lose = ({ attempt, event }: Item) => {
         if (attempt.refused || event === undefined) return
         if (!attempt.closed && attempt.interrupt("lost", monotonicMillis(clock))) measures.leasesLost++
-        attempt.closed = true
         attempt.refused = true
         attempt.seq = event.seq - 1
       }
@@ -197,17 +196,17 @@ export class Journal extends Context.Service<Journal, {
         }
       })
 
-      const record = (given: ReadonlyArray<Item>) =>
-        Effect.suspend(() => {
-          const items = given.flatMap(stillDue)
-          return items.length === 0 ? Effect.void : Effect.flatMap(persist(items), (result) => conclude(items, result))
-        })
+      const record = (items: ReadonlyArray<Item>) =>
+        items.length === 0 ? Effect.void : Effect.flatMap(persist(items), (result) => conclude(items, result))
 
       // Something in the batch is refused. What is refused for its values is stored in another form; what is refused for
       // any other reason waits on its own until it is accepted.
       const isolate = Effect.fnUntraced(function*(items: ReadonlyArray<Item>) {
         const waiting: Array<string> = []
-        for (const item of items) {
+        for (const given of items) {
+          // What was written before it may have told that its claim is lost.
+          const [item] = stillDue(given)
+          if (item === undefined) continue
           yield* record([item]).pipe(
             Effect.catchIf(refusesValues, (error) =>
               Effect.andThen(
@@ -237,7 +236,6 @@ export class Journal extends Context.Service<Journal, {
         if (waited < windowMillis && !backlog.isUrgent) {
           yield* Effect.timeoutOption(backlog.urgent.await, windowMillis - waited)
         }
-        // What goes no further is done with here: `isolate` begins anew with all that is given to it.
         const items = backlog.take().flatMap(stillDue)
         lastWriteAt = clock.currentTimeMillisUnsafe()
         yield* Effect.catch(record(items), () => isolate(items))
