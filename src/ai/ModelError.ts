@@ -13,9 +13,8 @@ import * as Schema from "effect/Schema"
 import type * as RetryPolicy from "../RetryPolicy.ts"
 
 /**
- * The provider wants fewer requests, or is overloaded and says until when. Tried again after `retryAfter`, an hour at
- * most, if the provider named a time; after the usual backoff if it named none, or
- * less than a second.
+ * The provider wants fewer requests, or is overloaded and says until when. Tried again after `retryAfter`, an hour at most,
+ * if the provider named a time; after the usual backoff if it named none, or less than a second.
  *
  * @category errors
  * @since 0.1.0
