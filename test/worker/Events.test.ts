@@ -289,6 +289,44 @@ describe("events", () => {
       assert.deepInclude((yield* worker.stats.snapshot).counters, { completed: 2, released: 1 })
     }).pipe(Harness.onDatabase))
 
+  it.live("that were lost with their claim take the next ones along, also where each is written on its own", () =>
+    Effect.gen(function*() {
+      const sql = yield* PgClient.PgClient
+      const script = Harness.script()
+      const worker = yield* Harness.launch(Harness.Tasks, script.handlers, { lease: "1 hour" })
+      const [id, other] = yield* Harness.insertMany("scripted", 2)
+      const first = yield* script.next(id!)
+      const witness = yield* script.next(other!)
+      yield* loseClaim(id!)
+      yield* sql`alter table spindle.task_events add check (type <> 'text_delta' or data ->> 'text' <> 'unspeakable')`
+      // As if the same worker had it again just then.
+      yield* sql.unsafe(`
+        create function regain() returns trigger language plpgsql as $$ begin
+          update spindle.tasks t
+             set status = 'processing', epoch = 1, attempts = 1, started_at = now(),
+                 locked_by = mine.locked_by, lease_expires_at = mine.lease_expires_at
+            from spindle.tasks mine where mine.id = new.task_id and t.id = ${id};
+          return new;
+        end $$`)
+      yield* sql.unsafe(`
+        create trigger regain before insert on spindle.task_events for each row
+          when (new.data ->> 'text' = 'regain') execute function regain()`)
+      yield* witness.proceed(Effect.as(
+        Effect.all([
+          first.execution.emit(delta("unheard")),
+          witness.execution.emit(delta("regain")),
+          first.execution.emit(delta("unheard, too")),
+          witness.execution.emit(delta("unspeakable"))
+        ]),
+        1
+      ))
+      yield* Harness.awaitOver(other!)
+      yield* Harness.awaitRow(id!, ({ status }) => status === "queued")
+      assert.deepStrictEqual((yield* Harness.eventsOf(id!)).map(({ seq, type }) => [seq, type]), [[1, "released"]])
+      yield* worker.stop
+      yield* Harness.assertContract
+    }).pipe(Harness.onDatabase))
+
   it.live("that do not fit their schema, or are too large, are defects of the handler", () =>
     Effect.gen(function*() {
       const script = Harness.script()
