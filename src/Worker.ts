@@ -31,6 +31,7 @@ import { LeaseKeeper } from "./worker/LeaseKeeper.ts"
 import * as Loop from "./worker/Loop.ts"
 import { Measures } from "./worker/Measures.ts"
 import * as Metrics from "./worker/Metrics.ts"
+import { Problems } from "./worker/Problems.ts"
 import { Pulses } from "./worker/Pulse.ts"
 import * as Settings from "./worker/Settings.ts"
 import { Supervisor } from "./worker/Supervisor.ts"
@@ -353,7 +354,7 @@ export const layer = (
     Layer.provide(storeLayer),
     Layer.provide(connectionLayer),
     Layer.provide(settingsLayer(options)),
-    Layer.provide([Stats.layer, Measures.layer, Pulses.layer]),
+    Layer.provide([Stats.layer, Measures.layer, Pulses.layer, Problems.layer]),
     // Each statement of a loop that polls would be a trace of its own.
     Layer.provide(Layer.succeed(References.TracerEnabled)(false)),
     // Several workers in one application share nothing.

@@ -10,6 +10,7 @@ import * as Effect from "effect/Effect"
 import { monotonicMillis } from "./Attempt.ts"
 import { Journal } from "./Journal.ts"
 import { Measures } from "./Measures.ts"
+import { Problems } from "./Problems.ts"
 import { Pulses } from "./Pulse.ts"
 import { Settings } from "./Settings.ts"
 import { WakeUps } from "./WakeUps.ts"
@@ -49,6 +50,7 @@ export const make = (isShuttingDown: () => boolean) =>
     const pulses = yield* Pulses
     const journal = yield* Journal
     const measures = yield* Measures
+    const standing = yield* Problems
     const wakeUps = yield* WakeUps
     const { notifications, pollMillis } = yield* Settings
 
@@ -97,6 +99,7 @@ export const make = (isShuttingDown: () => boolean) =>
           `${unwritten.outcomes} outcomes and ${unwritten.events} events wait to be written ${since(unwritten.since)}`
         )
       }
+      for (const { message, since: at } of standing.all()) problems.push(`${message}, ${since(at)}`)
       const lostSince = wakeUps.lostSince()
       if (notifications !== "off" && lostSince !== undefined) {
         problems.push(`notifications do not arrive ${since(lostSince)}: polling every ${spell(pollMillis)}`)
