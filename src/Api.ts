@@ -36,6 +36,7 @@ import * as HttpApiSchema from "effect/http-api/HttpApiSchema"
 import * as OpenApi from "effect/http-api/OpenApi"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
+import * as Json from "./internal/Json.ts"
 import * as Views from "./server/Views.ts"
 import * as TaskEvent from "./TaskEvent.ts"
 
@@ -177,7 +178,7 @@ const id = { id: Views.TaskId }
 export const TaskStreamEvent = Schema.Struct({
   id: TaskEvent.PositionFromString,
   event: Schema.String,
-  data: Schema.fromJsonString(Schema.Json)
+  data: Json.FromString
 })
 
 /**

@@ -9,7 +9,8 @@ import * as Flag from "effect/cli/Flag"
 import * as Config from "effect/Config"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import type * as Schema from "effect/Schema"
+import * as Result from "effect/Result"
+import * as Json from "../internal/Json.ts"
 import * as Tracing from "../internal/Tracing.ts"
 import * as TaskQueue from "../TaskQueue.ts"
 import * as Connection from "./Connection.ts"
@@ -20,8 +21,8 @@ const payload = Argument.String("json").pipe(
   Argument.withDescription("The payload"),
   Argument.withDefault("{}"),
   Argument.mapTryCatch(
-    (text): Schema.Json => JSON.parse(text),
-    (error) => `JSON (${error instanceof Error ? error.message : String(error)})`
+    (text) => Result.getOrThrow(Json.read(text, "payload")),
+    (issue) => `JSON (${issue})`
   )
 )
 

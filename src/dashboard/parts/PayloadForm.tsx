@@ -78,7 +78,15 @@ const NumberField = ({ change, field, id, label, value }: Of<"number"> & Named) 
           setText(currentTarget.value)
           const typed = currentTarget.value.trim()
           // What is no number is sent as it is, and the server says what it wants.
-          change(typed === "" ? undefined : numberProblem(typed, field.integer) === undefined ? Number(typed) : typed)
+          change(
+            typed === ""
+              ? undefined
+              : !Json.isExact(typed)
+              ? new Json.Exact(typed)
+              : numberProblem(typed, field.integer) === undefined
+              ? Number(typed)
+              : typed
+          )
         }}
       />
       {problem !== undefined && <p class="problem">{problem}</p>}
@@ -91,7 +99,7 @@ const numberProblem = (text: string, integer: boolean): string | undefined => {
   const value = Number(text)
   if (!Number.isFinite(value)) return "This is not a number."
   if (integer && !Number.isInteger(value)) return "This is not an integer."
-  return Json.isRounded(value) ? "This is too large to be sent exactly." : undefined
+  return Json.isExact(text.trim()) ? undefined : `This would become ${value}.`
 }
 
 const BooleanField = ({ change, id, label, value }: Of<"boolean"> & Named) => (
@@ -274,7 +282,7 @@ export const JsonField = (
   }
 ) => {
   const [text, setText] = useState(value === undefined ? "" : Json.pretty(value))
-  const [problem, setProblem] = useState<string>()
+  const [problem, setProblem] = useState(() => value === undefined ? undefined : Json.inexactIn(value, ""))
   return (
     <>
       <textarea
