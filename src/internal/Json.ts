@@ -135,7 +135,9 @@ export const FromString = Schema.String.annotate({
 // one; PostgreSQL writes no exponents, and those that JavaScript writes it reads.
 const hasLongNumber = (text: string): boolean => {
   for (let i = minLength - 1; i < text.length; i += minLength) {
+    // Of sixteen around it, eight are on one side.
     if (!isDigit(text.charCodeAt(i))) continue
+    if (!isDigit(text.charCodeAt(i - 8)) && !isDigit(text.charCodeAt(i + 8))) continue
     let from = i
     while (from > 0 && isDigit(text.charCodeAt(from - 1))) from--
     while (i + 1 < text.length && isDigit(text.charCodeAt(i + 1))) i++
