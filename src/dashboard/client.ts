@@ -7,26 +7,12 @@ import * as HttpApiClient from "effect/http-api/HttpApiClient"
 import * as FetchHttpClient from "effect/http/FetchHttpClient"
 import * as HttpClient from "effect/http/HttpClient"
 import * as HttpClientRequest from "effect/http/HttpClientRequest"
-import type * as HttpClientResponse from "effect/http/HttpClientResponse"
 import * as Predicate from "effect/Predicate"
 import { Api } from "../Api.ts"
-import * as Json from "../internal/Json.ts"
 import * as Clock from "./clock.ts"
 
 /** The path below which the server lives, without a slash at the end. */
 export const prefix = document.querySelector<HTMLMetaElement>("meta[name=spindle-prefix]")?.content ?? ""
-
-// The client reads with `JSON.parse`; `run` makes numbers again of what that cannot carry.
-const exactly = (response: HttpClientResponse.HttpClientResponse): HttpClientResponse.HttpClientResponse =>
-  Object.create(response, {
-    arrayBuffer: {
-      get: () =>
-        Effect.map(
-          response.arrayBuffer,
-          (bytes) => new TextEncoder().encode(Json.protect(new TextDecoder().decode(bytes))).buffer
-        )
-    }
-  })
 
 const client = Effect.runSync(
   HttpApiClient.make(Api, {
@@ -34,7 +20,6 @@ const client = Effect.runSync(
     transformClient: flow(
       // The server wants it of every change, also of those without a body.
       HttpClient.mapRequest(HttpClientRequest.setHeader("content-type", "application/json")),
-      HttpClient.transformResponse(Effect.map(exactly)),
       HttpClient.tap(({ headers: { date } }) =>
         Effect.sync(() => {
           if (date !== undefined) Clock.estimate(Date.parse(date))
@@ -99,7 +84,7 @@ export const signOut = async (): Promise<Problem | undefined> => {
 /** Runs an effect of the page. Where the token has run out, the page is loaded again and the server asks for it. */
 export const run = async <A>(effect: Effect.Effect<A, unknown>, signal?: AbortSignal): Promise<Answer<A>> => {
   const exit = await Effect.runPromiseExit(effect, { signal })
-  if (Exit.isSuccess(exit)) return { ok: true, value: Json.restore(exit.value) }
+  if (Exit.isSuccess(exit)) return { ok: true, value: exit.value }
   const problem = problemOf(exit.cause)
   if (problem.tag === "Unauthorized" && !leaving) {
     leaving = true

@@ -8,6 +8,7 @@
 import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
+import * as SchemaGetter from "effect/SchemaGetter"
 import * as SchemaIssue from "effect/SchemaIssue"
 import * as SchemaTransformation from "effect/SchemaTransformation"
 
@@ -37,16 +38,12 @@ export class Exact {
 Object.setPrototypeOf(Exact.prototype, null)
 
 /** Reads what PostgreSQL or `stringify` has written. */
-export const parse = (text: string): Schema.Json => {
-  const protected_ = protect(text)
-  return protected_ === text ? JSON.parse(text) : restore(JSON.parse(protected_))
-}
-
-/** For a reader that knows only `JSON.parse`: `restore` makes numbers again of what stands in their place. */
-export const protect = (text: string): string =>
+export const parse = (text: string): Schema.Json =>
   hasLongNumber(text)
-    ? text.replaceAll(tokens, (token) => token[0] === "\"" || isExact(token) ? token : `"\\u0000#${token}"`)
-    : text
+    ? restore(
+      JSON.parse(text.replaceAll(tokens, (token) => token[0] === "\"" || isExact(token) ? token : `"\\u0000#${token}"`))
+    )
+    : JSON.parse(text)
 
 /** A column of JSON as text. */
 export const ofColumn = (text: string | null): Schema.Json => text === null ? null : parse(text)
@@ -115,21 +112,19 @@ export const step = (path: string, key: string | number, index: boolean): string
     ? `${path}${path === "" ? "" : "."}${key}`
     : `${path}[${JSON.stringify(key)}]`
 
-/** JSON in a text, read with `parse`. */
-export const FromString = Schema.String.annotate({
-  expected: "a string that will be decoded as JSON",
-  contentMediaType: "application/json"
-}).pipe(Schema.decodeTo(
-  Schema.Json,
-  SchemaTransformation.transformEffect({
-    decode: (text: string) =>
+/** `Schema.fromJsonString`, reading with `parse`. */
+export const fromString = <S extends Schema.Constraint>(schema: S): Schema.fromJsonString<S> => {
+  const { from, to } = Schema.fromJsonString(schema)
+  return from.pipe(Schema.decodeTo(to, {
+    decode: SchemaGetter.transformEffect((text: string) =>
       Effect.try({
         try: () => parse(text),
-        catch: () => new SchemaIssue.InvalidValue({ message: "Expected valid JSON" }, text)
-      }),
-    encode: (json: Schema.Json) => Effect.succeed(stringify(json))
-  })
-))
+        catch: () => new SchemaIssue.InvalidValue({ expected: "a valid JSON string" }, text)
+      })
+    ),
+    encode: SchemaTransformation.fromJsonString().encode
+  }))
+}
 
 // A number of up to 15 digits is always read as it is written. It takes a look at every sixteenth character to find a longer
 // one; PostgreSQL writes no exponents, and those that JavaScript writes it reads.
@@ -236,8 +231,8 @@ const decimal = (token: string): string | undefined => {
   return end === 0 ? "0" : `${sign}${digits.slice(0, end)}e${Number(exponent) - fraction.length + digits.length - end}`
 }
 
-/** Works in place, and without recursion: what PostgreSQL has can be deeper than any stack. */
-export const restore = <A>(json: A): A => {
+// Without recursion: what PostgreSQL has can be deeper than any stack.
+const restore = (json: Schema.Json): Schema.Json => {
   const root: { [key: string]: unknown } = { json }
   const waiting = [root]
   for (const container of waiting) {
@@ -246,5 +241,5 @@ export const restore = <A>(json: A): A => {
       else if (typeof value === "object" && value !== null) waiting.push(value as typeof root)
     }
   }
-  return root.json as A
+  return root.json as Schema.Json
 }
