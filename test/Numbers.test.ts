@@ -2,7 +2,10 @@
 import { PgClient } from "@effect/sql-pg"
 import { assert, layer } from "@effect/vitest"
 import { Context, Effect, Exit, Layer, Option, Schema, Stream } from "effect"
+import { FetchHttpClient } from "effect/http"
+import { HttpApiClient } from "effect/http-api"
 import { SqlClient } from "effect/sql"
+import * as Api from "../src/Api.ts"
 import * as Json from "../src/internal/Json.ts"
 import * as Mount from "../src/server/Mount.ts"
 import * as Server from "../src/server/Server.ts"
@@ -47,7 +50,10 @@ const serve = Effect.gen(function*() {
       Effect.provide(context)
     )
   )
-  return (request: Raw.Request) => Raw.send(server.url, { ...request, headers: Raw.json })
+  return {
+    send: (request: Raw.Request) => Raw.send(server.url, { ...request, headers: Raw.json }),
+    client: yield* Effect.provide(HttpApiClient.make(Api.Api, { baseUrl: server.url }), FetchHttpClient.layer)
+  }
 })
 
 const queueOf = Effect.gen(function*() {
@@ -66,7 +72,7 @@ const decimals = (text: string) => Number(text) === 0 && /^-?[0.]+$/.test(text) 
 layer(Harness.database, { excludeTestServices: true })("a number that JavaScript does not have", (it) => {
   it.effect("is refused with its path where it comes in, and nothing is stored", () =>
     Effect.gen(function*() {
-      const send = yield* serve
+      const { send } = yield* serve
       const queue = yield* queueOf
       const before = yield* count
       for (const number of [...inexact, "1e400", "1E-400"]) {
@@ -103,7 +109,7 @@ layer(Harness.database, { excludeTestServices: true })("a number that JavaScript
   it.effect("is stored as what it is where JavaScript has it", () =>
     Effect.gen(function*() {
       const sql = yield* PgClient.PgClient
-      const send = yield* serve
+      const { send } = yield* serve
       for (const number of exact) {
         const same = (id: string) =>
           sql<{ same: boolean }>`
@@ -121,7 +127,7 @@ layer(Harness.database, { excludeTestServices: true })("a number that JavaScript
 
   it.effect("is shown as it is stored", () =>
     Effect.gen(function*() {
-      const send = yield* serve
+      const { client, send } = yield* serve
       const queue = yield* queueOf
       const sql = yield* PgClient.PgClient
       for (const number of inexact) {
@@ -153,6 +159,8 @@ layer(Harness.database, { excludeTestServices: true })("a number that JavaScript
         )
         assert.strictEqual(times((yield* send({ path: `/api/tasks/${id}/events` })).body), 2)
 
+        const detail = yield* client.tasks.get({ params: { id: id as Task.TaskId } })
+        for (const value of [detail.payload, detail.metadata]) assert.strictEqual(JSON.stringify(value), compact)
         const task = Option.getOrThrow(yield* queue.get(id as Task.TaskId))
         for (const value of [task.payload, task.result, task.metadata]) {
           assert.strictEqual(JSON.stringify(value), compact)
