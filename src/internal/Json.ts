@@ -1,6 +1,6 @@
 /**
- * JSON whose numbers stay what they are. JSON and PostgreSQL have numbers that JavaScript has not, such as the record id
- * 1970670598291982290: `JSON.parse` makes another one of it and says nothing.
+ * JSON whose numbers stay what they are. JSON and PostgreSQL have numbers that JavaScript does not have, such as
+ * the record id 1970670598291982290: `JSON.parse` makes another one of it and says nothing.
  *
  * A door that takes JSON asks for its `issue`, and refuses. One that shows what is stored reads it with `parse`, which
  * keeps such a number as it is written. A number is the same if its decimal value is: 1.10 is 1.1, and 1e23 is 10^23.
@@ -39,7 +39,7 @@ Object.setPrototypeOf(Exact.prototype, null)
 
 /** Reads what PostgreSQL or `stringify` has written. */
 export const parse = (text: string): Schema.Json =>
-  hasLongNumber(text)
+  mayChange(text)
     ? restore(
       JSON.parse(text.replaceAll(tokens, (token) => token[0] === "\"" || isExact(token) ? token : `"\\u0000#${token}"`))
     )
@@ -54,7 +54,7 @@ export const stringify = (json: unknown, space?: number): string =>
 
 /** The first number in the text that JavaScript does not have, in words; undefined of most texts at little cost. */
 export const inexact = (text: string, root: string): string | undefined =>
-  hasLongNumber(text) ? find(text, root, Infinity, numberIssue) : undefined
+  mayChange(text) ? find(text, root, Infinity, numberIssue) : undefined
 
 /** The same of what has been read. */
 export const inexactIn = (json: unknown, root: string): string | undefined => {
@@ -94,11 +94,13 @@ export const read = (text: string, root = ""): Result.Result<Schema.Json, string
 }
 
 /** Of a value that has no JSON text yet: where it has a number that JSON does not have. */
-export const notFinite = (json: unknown, root: string): string | undefined => {
-  if (typeof json === "number" && !Number.isFinite(json)) return `The number${at(root)} is ${json}`
+export const notFinite = (json: unknown, root: string): string | undefined => notFiniteAt(json, () => root)
+
+const notFiniteAt = (json: unknown, path: () => string): string | undefined => {
+  if (typeof json === "number" && !Number.isFinite(json)) return `The number${at(path())} is ${json}`
   if (typeof json !== "object" || json === null) return undefined
   for (const [key, value] of Object.entries(json)) {
-    const issue = notFinite(value, step(root, key, Array.isArray(json)))
+    const issue = notFiniteAt(value, () => step(path(), key, Array.isArray(json)))
     if (issue !== undefined) return issue
   }
   return undefined
@@ -126,17 +128,20 @@ export const fromString = <S extends Schema.Constraint>(schema: S): Schema.fromJ
   }))
 }
 
-// A number of up to 15 digits is always read as it is written. It takes a look at every sixteenth character to find a longer
-// one; PostgreSQL writes no exponents, and those that JavaScript writes it reads.
-const hasLongNumber = (text: string): boolean => {
+// Whether `JSON.parse` may change a number of the text, at little cost. Up to 15 digits are always read as they are written: a
+// look at every sixteenth character finds those that are longer. PostgreSQL writes no exponents, and those that JavaScript
+// writes it reads.
+const mayChange = (text: string): boolean => {
   for (let i = minLength - 1; i < text.length; i += minLength) {
-    // Of sixteen around it, eight are on one side.
     if (!isDigit(text.charCodeAt(i))) continue
+    // Sixteen reach eight to one side.
     if (!isDigit(text.charCodeAt(i - 8)) && !isDigit(text.charCodeAt(i + 8))) continue
     let from = i
     while (from > 0 && isDigit(text.charCodeAt(from - 1))) from--
     while (i + 1 < text.length && isDigit(text.charCodeAt(i + 1))) i++
-    if (i - from >= minLength - 1) return true
+    // What stands in quotes by itself is a text.
+    if (i - from < minLength - 1 || (from > 0 && !" \n\r\t[:,-".includes(text[from - 1]!))) continue
+    if (!isExact(text.slice(from, i + 1)) || "eE".includes(text[i + 1] ?? "-")) return true
   }
   return false
 }
@@ -212,13 +217,13 @@ const at = (path: string) => path === "" ? "" : ` at ${path.length > 200 ? `${pa
 /** Whether JavaScript has the number, or it is none at all. */
 export const isExact = (token: string): boolean => {
   if (token.length < minLength && !/[eE]/.test(token)) return true
+  const read = String(Number(token))
+  if (read === token) return true
   const given = decimal(token)
-  if (given === undefined) return true
-  const read = Number(token)
-  return Number.isFinite(read) && decimal(String(read)) === given
+  return given === undefined || given === decimal(read)
 }
 
-const parts = /^(-?)(\d+)(?:\.(\d+))?(?:[eE]([+-]?\d+))?$/
+const parts = /^\+?(-?)(\d*)(?:\.(\d*))?(?:[eE]([+-]?\d+))?$/
 
 // One spelling for each value.
 const decimal = (token: string): string | undefined => {

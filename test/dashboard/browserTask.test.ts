@@ -311,9 +311,6 @@ layer(Browser.layer, { excludeTestServices: true })("a task on the page", (it) =
         await refused("times")
         await times.fill("2970670598291982290")
         await page.getByText("This would become 2970670598291982300.").waitFor()
-        await times.fill("1970670598291982290")
-        await submit.click()
-        await refused("times")
 
         await open(`/tasks/${foreign!.id}`)
         await page.locator(".events .json", { hasText: "0.1000000000000000055" }).waitFor()

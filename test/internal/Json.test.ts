@@ -147,6 +147,13 @@ describe("what is stored", () => {
     }
     assert.strictEqual(`${Json.parse("1970670598291982290")}`, "1970670598291982290")
     assert.strictEqual(Json.parse("\"1970670598291982290\""), "1970670598291982290")
+    for (const before of ["\"1970670598291982290\",", "\"a 1970670598291982290\",", " ", "\n", "-", "0,"]) {
+      const text = `[${before}1970670598291982290]`
+      assert.strictEqual(
+        Json.stringify(Json.parse(text)),
+        text.replace(/\s(?=1)/, (space) => before === space ? "" : space)
+      )
+    }
   })
 
   it("is found wherever a long number is", () => {

@@ -78,15 +78,7 @@ const NumberField = ({ change, field, id, label, value }: Of<"number"> & Named) 
           setText(currentTarget.value)
           const typed = currentTarget.value.trim()
           // What is no number is sent as it is, and the server says what it wants.
-          change(
-            typed === ""
-              ? undefined
-              : !Json.isExact(typed)
-              ? new Json.Exact(typed)
-              : numberProblem(typed, field.integer) === undefined
-              ? Number(typed)
-              : typed
-          )
+          change(typed === "" ? undefined : numberProblem(typed, field.integer) === undefined ? Number(typed) : typed)
         }}
       />
       {problem !== undefined && <p class="problem">{problem}</p>}
@@ -97,7 +89,7 @@ const NumberField = ({ change, field, id, label, value }: Of<"number"> & Named) 
 const numberProblem = (text: string, integer: boolean): string | undefined => {
   if (text.trim() === "") return undefined
   const value = Number(text)
-  if (!Number.isFinite(value)) return "This is not a number."
+  if (Number.isNaN(value) || !/^[\d.eE+-]+$/.test(text.trim())) return "This is not a number."
   if (integer && !Number.isInteger(value)) return "This is not an integer."
   return Json.isExact(text.trim()) ? undefined : `This would become ${value}.`
 }
