@@ -175,7 +175,8 @@ export type RetryOutcome = "queued" | "still_stopping" | "duplicate" | "not_fini
 export type Status = "queued" | "processing" | "completed" | "failed" | "cancelled"
 
 /**
- * The whole row, its JSON as stored.
+ * The whole row, its JSON as stored: a number that JavaScript does not have is an object that `String` and
+ * `JSON.stringify` write as it is stored.
  *
  * @category models
  * @since 0.1.0
@@ -197,7 +198,7 @@ export interface StoredTask extends Task.Row {
 }
 
 /**
- * An event as it is stored, whatever the definition of its task says.
+ * An event as it is stored, whatever the definition of its task says. Numbers are those of `StoredTask`.
  *
  * @category models
  * @since 0.1.0

@@ -8,6 +8,7 @@ import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import type * as Schema from "effect/Schema"
 import type * as SqlClient from "effect/sql/SqlClient"
+import * as Json from "../internal/Json.ts"
 import type * as TaskEvent from "../TaskEvent.ts"
 import type { Status, StoredEvent } from "../TaskQueue.ts"
 import * as Names from "./Names.ts"
@@ -134,13 +135,13 @@ const columnsOf = (cursors: ReadonlyArray<Cursor>) => [
  */
 export const pages = (s: string): string => `
 select place, task_type, status, task_epoch, "over", case when fits then epoch end as epoch, seq, type,
-       case when fits then data end as data, created_at, found, last_seq, last_type, error, started_at, closed_at
+       case when fits then data::text end as data, created_at, found, last_seq, last_type, error, started_at, closed_at
   from (
 select f.place, t.type as task_type, t.status, t.epoch as task_epoch, ${over} as "over",
        e.epoch, e.seq, e.type, e.data, e.created_at, e.found,
        coalesce(sum(e.size) over (order by f.place, e.epoch, e.seq rows unbounded preceding) - e.size < $6, true) as fits,
        coalesce(last.seq, 0) as last_seq, last.type as last_type,
-       case when ${over} and coalesce(last.type not in ('done', 'error', 'cancelled'), true) then t.error end as error,
+       case when ${over} and coalesce(last.type not in ('done', 'error', 'cancelled'), true) then t.error::text end as error,
        t.started_at, coalesce(t.finished_at, t.started_at, t.created_at) as closed_at
   from unnest($1::bigint[], $2::bigint[], $3::int[]) with ordinality as f(id, epoch, seq, place)
   join ${s}.tasks t on t.id = f.id
@@ -196,12 +197,12 @@ interface PageRow {
   readonly epoch: bigint | null
   readonly seq: number
   readonly type: string
-  readonly data: Schema.Json
+  readonly data: string | null
   readonly created_at: Date
   readonly found: bigint | null
   readonly last_seq: number
   readonly last_type: string | null
-  readonly error: Schema.Json
+  readonly error: string | null
   readonly started_at: Date | null
   readonly closed_at: Date
 }
@@ -212,7 +213,12 @@ const decodePage = (rows: ReadonlyArray<PageRow>): Page | undefined => {
   const events: Array<StoredEvent> = []
   for (const { created_at, data, epoch, seq, type } of rows) {
     if (epoch === null) continue
-    events.push({ position: { epoch, seq }, type, data, createdAt: DateTime.fromDateUnsafe(created_at) })
+    events.push({
+      position: { epoch, seq },
+      type,
+      data: Json.ofColumn(data),
+      createdAt: DateTime.fromDateUnsafe(created_at)
+    })
   }
   const found = Number(first.found ?? 0)
   return {
@@ -225,7 +231,7 @@ const decodePage = (rows: ReadonlyArray<PageRow>): Page | undefined => {
     ending: {
       seq: first.last_seq,
       type: first.last_type,
-      error: first.error,
+      error: Json.ofColumn(first.error),
       startedAt: first.started_at && DateTime.fromDateUnsafe(first.started_at),
       closedAt: DateTime.fromDateUnsafe(first.closed_at)
     }
