@@ -8,12 +8,13 @@ import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import type * as Schema from "effect/Schema"
 import type * as SqlClient from "effect/sql/SqlClient"
+import type * as Task from "../Task.ts"
 import type * as TaskEvent from "../TaskEvent.ts"
 import type { Status, StoredEvent } from "../TaskQueue.ts"
 import * as Names from "./Names.ts"
 import * as Parameters from "./Parameters.ts"
 import * as StorageError from "./StorageError.ts"
-import { over } from "./TaskTable.ts"
+import { failure, idOf, over } from "./TaskTable.ts"
 
 /**
  * Where a follower of a task stands.
@@ -52,6 +53,21 @@ export interface Page {
 }
 
 /**
+ * How a task stands, and when it is over, how it ended.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Ended {
+  readonly id: Task.TaskId
+  readonly type: string
+  readonly status: Status
+  readonly over: boolean
+  readonly result: Schema.Json
+  readonly error: TaskEvent.Failure | null
+}
+
+/**
  * How much a page holds. An event that is larger than a page is a page of its own.
  *
  * @category constants
@@ -81,6 +97,7 @@ export const make = (client: SqlClient.SqlClient, schema: string) => {
 
   const pagesText = pages(s)
   const movedText = moved(s)
+  const endedText = ended(s)
 
   return {
     /**
@@ -107,6 +124,13 @@ export const make = (client: SqlClient.SqlClient, schema: string) => {
       Effect.map(
         run<{ readonly place: bigint }>("look for events", movedText, columnsOf(cursors)),
         (rows) => rows.map(({ place }) => cursors[Number(place) - 1]!)
+      ),
+
+    /** Undefined where there is no such task. */
+    ended: (id: bigint) =>
+      Effect.map(
+        run<Ended & { readonly error: Schema.Json }>("read the task", endedText, [idOf(id)]),
+        ([row]): Ended | undefined => row && { ...row, error: row.error === null ? null : failure(row.error) }
       )
   }
 }
@@ -186,6 +210,18 @@ select f.place
        select from ${s}.task_events
         where task_id = f.id and (epoch, seq) > (f.epoch, f.seq)
        )`
+
+/**
+ * Reads neither payload nor metadata: they can be as large as the result.
+ *
+ * @category statements
+ * @since 0.1.0
+ */
+export const ended = (s: string): string => `
+select t.id, t.type, t.status, ${over} as "over", case when ${over} then t.result end as result,
+       case when ${over} then t.error end as error
+  from ${s}.tasks t
+ where t.id = $1`
 
 interface PageRow {
   readonly place: bigint
