@@ -419,6 +419,28 @@ describe("follow", () => {
         })
       }))
 
+    it.effect("of a task that failed, was run again and was cancelled while queued, without the trigger, waits for its end", () =>
+      Effect.gen(function*() {
+        const sql = yield* SqlClient.SqlClient
+        const queue = yield* TaskQueue.TaskQueue
+        const id = yield* enqueue(Write)
+        yield* claim(id)
+        yield* settle(id, {
+          status: "failed",
+          error: failure(),
+          closing: { seq: 1, _tag: "error", ...failure(), willRetry: false }
+        })
+        yield* sql`alter table spindle.tasks disable trigger tasks_cancel`
+        yield* queue.retry(id)
+        yield* sql`update spindle.tasks set status = 'cancelled' where id = ${id}`
+        yield* sql`alter table spindle.tasks enable trigger tasks_cancel`
+        const following = yield* Effect.forkChild(collect(id))
+        yield* listening
+        yield* sql`update spindle.tasks set epoch = epoch + 1, finished_at = now() where id = ${id}`
+        yield* emit(id, 1, [{ _tag: "cancelled" }])
+        assert.deepStrictEqual(yield* Fiber.join(following), ["1-1 error", "2-1 cancelled"])
+      }))
+
     it.effect("of a task cancelled while queued is its one event", () =>
       Effect.gen(function*() {
         const queue = yield* TaskQueue.TaskQueue
