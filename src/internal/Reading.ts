@@ -6,9 +6,10 @@
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Schema from "effect/Schema"
+import type { Ended } from "../storage/StoryTable.ts"
 import type * as Task from "../Task.ts"
 import * as TaskEvent from "../TaskEvent.ts"
-import type { Followed, Reason, StoredEvent, StoredTask } from "../TaskQueue.ts"
+import type { Followed, Reason, StoredEvent } from "../TaskQueue.ts"
 import * as Json from "./Json.ts"
 
 const unexplained: TaskEvent.Failure = { kind: "failure", tag: "Unknown", message: "The task failed without a reason" }
@@ -21,7 +22,7 @@ const unexplained: TaskEvent.Failure = { kind: "failure", tag: "Unknown", messag
  */
 export const exit = <T extends Task.Any>(
   task: T,
-  row: StoredTask
+  row: Ended
 ): Effect.Effect<Exit.Exit<Task.Success<T>, Task.Error<T>>, Reason, Task.ReadServices<T>> => {
   if (row.status === "cancelled") return Effect.succeed(Exit.interrupt())
   if (row.status === "completed") {

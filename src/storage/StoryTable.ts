@@ -9,12 +9,13 @@ import * as Effect from "effect/Effect"
 import type * as Schema from "effect/Schema"
 import type * as SqlClient from "effect/sql/SqlClient"
 import * as Json from "../internal/Json.ts"
+import type * as Task from "../Task.ts"
 import type * as TaskEvent from "../TaskEvent.ts"
 import type { Status, StoredEvent } from "../TaskQueue.ts"
 import * as Names from "./Names.ts"
 import * as Parameters from "./Parameters.ts"
 import * as StorageError from "./StorageError.ts"
-import { over } from "./TaskTable.ts"
+import { failure, idOf, over } from "./TaskTable.ts"
 
 /**
  * Where a follower of a task stands.
@@ -53,6 +54,21 @@ export interface Page {
 }
 
 /**
+ * How a task stands, and when it is over, how it ended.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Ended {
+  readonly id: Task.TaskId
+  readonly type: string
+  readonly status: Status
+  readonly over: boolean
+  readonly result: Schema.Json
+  readonly error: TaskEvent.Failure | null
+}
+
+/**
  * How much a page holds. An event that is larger than a page is a page of its own.
  *
  * @category constants
@@ -82,6 +98,7 @@ export const make = (client: SqlClient.SqlClient, schema: string) => {
 
   const pagesText = pages(s)
   const movedText = moved(s)
+  const endedText = ended(s)
 
   return {
     /**
@@ -108,6 +125,18 @@ export const make = (client: SqlClient.SqlClient, schema: string) => {
       Effect.map(
         run<{ readonly place: bigint }>("look for events", movedText, columnsOf(cursors)),
         (rows) => rows.map(({ place }) => cursors[Number(place) - 1]!)
+      ),
+
+    /** Undefined where there is no such task. */
+    ended: (id: bigint) =>
+      Effect.map(
+        run<EndedRow>("read the task", endedText, [idOf(id)]),
+        ([row]): Ended | undefined =>
+          row && {
+            ...row,
+            result: Json.ofColumn(row.result),
+            error: row.error === null ? null : failure(Json.parse(row.error))
+          }
       )
   }
 }
@@ -187,6 +216,22 @@ select f.place
        select from ${s}.task_events
         where task_id = f.id and (epoch, seq) > (f.epoch, f.seq)
        )`
+
+/**
+ * Reads neither payload nor metadata: they can be as large as the result.
+ *
+ * @category statements
+ * @since 0.1.0
+ */
+export const ended = (s: string): string => `
+select t.id, t.type, t.status, ${over} as "over", case when ${over} then t.result::text end as result,
+       case when ${over} then t.error::text end as error
+  from ${s}.tasks t
+ where t.id = $1`
+
+type EndedRow =
+  & Omit<Ended, "result" | "error">
+  & { readonly result: string | null; readonly error: string | null }
 
 interface PageRow {
   readonly place: bigint

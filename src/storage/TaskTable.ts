@@ -70,7 +70,6 @@ export const make = (client: SqlClient.SqlClient, schema: string) => {
   const findText = find(s)
   const listText = list(s)
   const statsText = stats(s)
-  const unfinishedText = unfinished(s)
 
   return {
     /** Stores tasks of one type, in order, and returns those whose unique key was free, in the same order. */
@@ -134,14 +133,7 @@ export const make = (client: SqlClient.SqlClient, schema: string) => {
         cancelled: Number(row!.cancelled),
         total: Number(row!.total)
       })
-    ),
-
-    /** Those of the tasks whose story is not over yet. */
-    unfinished: (ids: ReadonlyArray<bigint>) =>
-      Effect.map(
-        run<{ readonly id: bigint }>("look for finished tasks", unfinishedText, [Parameters.int8(ids)]),
-        (rows) => new Set(rows.map(({ id }) => id))
-      )
+    )
   }
 }
 
@@ -261,11 +253,6 @@ select count(*) filter (where status = 'queued') as queued,
  * @since 0.1.0
  */
 export const over = "t.status in ('completed', 'failed', 'cancelled') and t.locked_by is null"
-
-const unfinished = (s: string) => `
-select t.id
-  from ${s}.tasks t
- where t.id = any($1::bigint[]) and not (${over})`
 
 interface TaskRow {
   readonly id: bigint
