@@ -32,7 +32,7 @@ export class Attempt {
   readonly row: ClaimedRow
   readonly task: Task.Row
   readonly key: string
-  /** When the claim's reply came, in milliseconds of the monotonic clock. */
+  /** When the claim was sent, in milliseconds of the monotonic clock. */
   readonly leasedAt: number
   /** The `seq` of the last event that was accepted. */
   seq = 0

@@ -60,8 +60,8 @@ export class Supervisor extends Context.Service<Supervisor, {
   readonly demand: () => Demand
   /** Types whose tasks end within milliseconds. */
   readonly quickTypes: () => ReadonlySet<string>
-  /** Takes over claimed rows; each runs as soon as there is a slot. */
-  readonly accept: (rows: ReadonlyArray<ClaimedRow>) => void
+  /** Takes over what was claimed by a statement sent at `sentAt`; each task runs as soon as there is a slot, or goes back. */
+  readonly accept: (rows: ReadonlyArray<ClaimedRow>, sentAt: number) => void
   /**
    * Interrupts a claim that is still held here, with the reason, and tells whether this was what interrupted its handler.
    * Does nothing for another epoch of the task.
@@ -293,10 +293,9 @@ export class Supervisor extends Context.Service<Supervisor, {
               }
             },
             quickTypes: () => quick.types,
-            accept: (rows) => {
-              const leasedAt = monotonicMillis(clock)
+            accept: (rows, sentAt) => {
               for (const row of rows) {
-                const attempt = new Attempt(row, leasedAt)
+                const attempt = new Attempt(row, sentAt)
                 // A crash of the server can lose a claim. The same one again is the handler's that runs already.
                 if (held.has(attempt.key)) continue
                 held.set(attempt.key, attempt)
@@ -353,6 +352,7 @@ const ghost = (id: bigint, epoch: bigint): ClaimedRow => ({
   priority: 0,
   payload: undefined,
   metadata: {},
+  later: false,
   attempts: 0,
   maxAttempts: 0,
   timeoutMillis: null,

@@ -15,7 +15,7 @@ import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type { Entry } from "../HandlerRegistry.ts"
 import * as RetryPolicy from "../RetryPolicy.ts"
-import { maxPayloadBytes } from "../storage/Claim.ts"
+import * as Payload from "../storage/Payload.ts"
 import * as Task from "../Task.ts"
 import * as TaskEvent from "../TaskEvent.ts"
 import type { Attempt } from "./Attempt.ts"
@@ -79,7 +79,7 @@ const handle = (
   entry: Entry
 ): Effect.Effect<unknown, unknown, Scope.Scope> => {
   const { payload } = attempt.row
-  if (payload === undefined) return Effect.fail(new Rejected(Failures.tooLarge("payload", maxPayloadBytes)))
+  if (payload === undefined) return Effect.fail(new Rejected(Failures.tooLarge("payload", Payload.maxBytes)))
   return Effect.flatMap(
     Effect.mapError(entry.decodePayload(payload), (error) => new Rejected(Failures.rejected(error))),
     (decoded) => entry.run(decoded, execution(worker, attempt, entry))

@@ -15,6 +15,8 @@ const request = (given: Partial<Claim.ClaimRequest>): Claim.ClaimRequest => ({
   queues: undefined,
   afterQueue: "",
   reach: "all",
+  setAside: [],
+  inlineBytes: 8192,
   ...given
 })
 
@@ -89,6 +91,7 @@ layer(Harness.database, { excludeTestServices: true })("claim", (it) => {
         priority: -3,
         payload: { a: [1, null] },
         metadata: { trace: "x" },
+        later: false,
         attempts: 1,
         maxAttempts: 9,
         timeoutMillis: 1234,
@@ -317,7 +320,7 @@ const pages = Effect.fnUntraced(function*(types: ReadonlyArray<string>) {
       const list = types.map((type) => `'${type}'`).join()
       const [row] = yield* sql.unsafe<Explained>(`
         explain (analyze, buffers, format json)
-        execute claim('worker', 30000, array[${list}], array[${types.map(() => "false").join()}], 10, 0${
+        execute claim('worker', 30000, array[${list}], array[${types.map(() => "false").join()}], 10, 0, '{}', 8192${
         types.length === 1 ? "" : ", ''"
       })`)
       yield* sql`deallocate claim`
