@@ -13,13 +13,15 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as References from "effect/References"
 import * as Result from "effect/Result"
+import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
+import * as Semaphore from "effect/Semaphore"
 import * as Tracer from "effect/Tracer"
 import * as HandlerRegistry from "../HandlerRegistry.ts"
 import * as Tracing from "../internal/Tracing.ts"
 import type * as Lifecycle from "../Lifecycle.ts"
 import type { ClaimedRow } from "../storage/Claim.ts"
-import type { Held } from "../storage/TaskStore.ts"
+import { type Held, TaskStore } from "../storage/TaskStore.ts"
 import type { OutcomeEntry } from "../storage/Write.ts"
 import { annotations, Attempt, type Interruption, keyOf, monotonicMillis } from "./Attempt.ts"
 import type { Verdict } from "./Backlog.ts"
@@ -49,6 +51,10 @@ export interface Demand {
 const waitedMillis = ({ claimedAt, runAt }: ClaimedRow) => Number.isFinite(runAt) ? Math.max(0, claimedAt - runAt) : 0
 
 const timerMillis = 60_000
+// What was claimed for a slot that is not there so long after goes back: another worker may have one.
+const waitMillis = 100
+
+const backoff = Schedule.min([Schedule.exponential("50 millis"), Schedule.spaced("2 seconds")]).pipe(Schedule.jittered)
 
 const maxUnsettled = (concurrency: number) => 1000 + 4 * concurrency
 
@@ -83,12 +89,17 @@ export class Supervisor extends Context.Service<Supervisor, {
   /** Interrupts attempts at their deadlines, for ever. */
   readonly run: Effect.Effect<never>
 }>()("spindle/Supervisor") {
-  static readonly layer: Layer.Layer<Supervisor, never, Journal | HandlerRegistry.HandlerRegistry | Pulses | Settings> =
+  static readonly layer: Layer.Layer<
+    Supervisor,
+    never,
+    Journal | HandlerRegistry.HandlerRegistry | Pulses | Settings | TaskStore
+  > =
     Layer
       .effect(
         Supervisor,
         Effect.gen(function*() {
           const journal = yield* Journal
+          const store = yield* TaskStore
           const registry = yield* HandlerRegistry.HandlerRegistry
           const clock = yield* Clock.Clock
           const { concurrency, publish, queues, timeoutMillis: defaultTimeout, workerId } = yield* Settings
@@ -104,7 +115,21 @@ export class Supervisor extends Context.Service<Supervisor, {
           const earlierDeadline = Latch.makeUnsafe()
           const freed = Latch.makeUnsafe()
           const idle = Latch.makeUnsafe(true)
-          const worker: TaskRunner.Context = { workerId, journal, isShuttingDown: Effect.sync(() => stopping) }
+          // One at a time: they are large.
+          const reading = Semaphore.makeUnsafe(1)
+
+          const bring = (attempt: Attempt) =>
+            store.readPayload(workerId, attempt.row).pipe(
+              reading.withPermit,
+              Effect.retry({ schedule: backoff, while: (error) => error.transient }),
+              Effect.flatMap((brought) => {
+                if (brought !== undefined) return Effect.sync(() => attempt.bring(brought))
+                attempt.interrupt("lost", monotonicMillis(clock))
+                return Effect.never
+              })
+            )
+
+          const worker: TaskRunner.Context = { workerId, journal, isShuttingDown: Effect.sync(() => stopping), bring }
 
           // Nobody asks for them unless queues have bounds.
           const count = (queue: string, change: 1 | -1) => {
@@ -211,10 +236,7 @@ export class Supervisor extends Context.Service<Supervisor, {
               { uninterruptible: true }
             )
             // Only now: whoever waits for it looks at once.
-            if (running.has(attempt) && attempt.deadline < nextDeadline) {
-              nextDeadline = attempt.deadline
-              earlierDeadline.openUnsafe()
-            }
+            if (running.has(attempt)) wakeAt(attempt.deadline)
           }
 
           // A handler that ends at once ends inside `start`: the loop goes on with the slot it left. Opening a latch runs
@@ -238,11 +260,15 @@ export class Supervisor extends Context.Service<Supervisor, {
             freed.openUnsafe()
           }
 
-          const putBack = (attempt: Attempt, reason: "cancelled" | "shutdown" | "lost") => {
-            const outcome = reason === "cancelled"
-              ? Outcome.Cancelled()
-              : Outcome.Released({ reason: reason === "shutdown" ? "shutdown" : "lease_expired" })
+          const putBack = (attempt: Attempt, reason: "cancelled" | "shutdown" | "lost" | "unstarted") => {
+            const outcome = reason === "cancelled" ? Outcome.Cancelled() : Outcome.Released({ reason: released[reason] })
             settle(attempt, outcome, true, 0)
+          }
+
+          const wakeAt = (deadline: number) => {
+            if (deadline >= nextDeadline) return
+            nextDeadline = deadline
+            earlierDeadline.openUnsafe()
           }
 
           const interrupt = (attempt: Attempt, reason: Interruption): boolean => {
@@ -272,6 +298,10 @@ export class Supervisor extends Context.Service<Supervisor, {
               if (attempt.deadline <= now) interrupt(attempt, "timeout")
               else nextDeadline = Math.min(nextDeadline, attempt.deadline)
             }
+            const unstarted = waiting.filter(({ waitsUntil }) => waitsUntil <= now)
+            waiting = waiting.filter(({ waitsUntil }) => waitsUntil > now)
+            for (const attempt of unstarted) putBack(attempt, "unstarted")
+            for (const { waitsUntil } of waiting) nextDeadline = Math.min(nextDeadline, waitsUntil)
           })
 
           return Supervisor.of({
@@ -294,8 +324,9 @@ export class Supervisor extends Context.Service<Supervisor, {
             },
             quickTypes: () => quick.types,
             accept: (rows, sentAt) => {
+              const waitsUntil = monotonicMillis(clock) + waitMillis
               for (const row of rows) {
-                const attempt = new Attempt(row, sentAt)
+                const attempt = new Attempt(row, sentAt, waitsUntil)
                 // A crash of the server can lose a claim. The same one again is the handler's that runs already.
                 if (held.has(attempt.key)) continue
                 held.set(attempt.key, attempt)
@@ -303,6 +334,7 @@ export class Supervisor extends Context.Service<Supervisor, {
                 else waiting.push(attempt)
               }
               startWaiting()
+              if (waiting.length > 0) wakeAt(waitsUntil)
             },
             interrupt: (one, reason) => {
               const attempt = held.get(keyOf(one))
@@ -332,6 +364,8 @@ export class Supervisor extends Context.Service<Supervisor, {
         })
       )
 }
+
+const released = { shutdown: "shutdown", lost: "lease_expired", unstarted: "snooze" } as const
 
 const report = (outcome: Extract<Outcome, { readonly error: unknown }>): Effect.Effect<void> =>
   Effect.logWarning(

@@ -16,6 +16,7 @@ import * as Stream from "effect/Stream"
 import type { Entry } from "../HandlerRegistry.ts"
 import * as RetryPolicy from "../RetryPolicy.ts"
 import * as Payload from "../storage/Payload.ts"
+import type { StorageError } from "../storage/StorageError.ts"
 import * as Task from "../Task.ts"
 import * as TaskEvent from "../TaskEvent.ts"
 import type { Attempt } from "./Attempt.ts"
@@ -34,6 +35,8 @@ export interface Context {
   readonly workerId: string
   readonly journal: Journal["Service"]
   readonly isShuttingDown: Effect.Effect<boolean>
+  /** Reads what the claim was too small for. Never ends when the task is no longer this worker's. */
+  readonly bring: (attempt: Attempt) => Effect.Effect<void, StorageError>
 }
 
 /**
@@ -78,6 +81,12 @@ const handle = (
   attempt: Attempt,
   entry: Entry
 ): Effect.Effect<unknown, unknown, Scope.Scope> => {
+  if (attempt.row.later) {
+    return Effect.flatMap(
+      Effect.mapError(worker.bring(attempt), (error) => new Rejected(Failures.unreadable(error))),
+      () => handle(worker, attempt, entry)
+    )
+  }
   const { payload } = attempt.row
   if (payload === undefined) return Effect.fail(new Rejected(Failures.tooLarge("payload", Payload.maxBytes)))
   return Effect.flatMap(
