@@ -146,7 +146,8 @@ with recursive served as (
 ), ${takenInTurn(s, columns, `queue <= ${allQueues ? "$9" : "$11"}, queue`, "$5 + $6", reach === "greedy")}`
 }${only === undefined ? `, claimed as (${update(s, columns, "$8")}\n)${claimedFrom(s, columns, reach)}` : named(s)}`
 
-const claimedFrom = (s: string, columns: OptionalColumns, reach: Reach) => `, walked as (
+const claimedFrom = (s: string, columns: OptionalColumns, reach: Reach) =>
+  `, walked as (
   select places.*, walk.priority
     from places cross join lateral (${priorities(s, "places")}) walk
    where ${reach === "one" ? "(select count(*) from places) = 1" : "true"}
@@ -157,12 +158,13 @@ ${brought}, (select count(*)::int from places) as places, null::bool as blocked,
 union all
 select ${nothing}, (select count(*)::int from places),
   ${
-  reach === "all"
-    ? `(select least(coalesce(sum(in_queue.due), 0), $5)
+    reach === "all"
+      ? `(select least(coalesce(sum(in_queue.due), 0), $5)
      from (select least(sum(due), max(free)) as due from levels group by queue) in_queue)
-    > (select count(*) from claimed)`
-    : "false"
-},
+    > (select count(*) from claimed)
+    and (select sum(due) > (select count(*) from chosen) or max(due) >= $5 + $6 from levels)`
+      : "false"
+  },
   exists (select from walked group by type, queue having count(*) > ${mostPlaces}),
   case when (select count(*) from claimed) = 0 then (
     select walked.type
@@ -229,7 +231,8 @@ const queuedLevels = (s: string) => `
  * - `shares`: how many of each level that is; so many are taken of those that nobody else has locked
  *
  * What others have locked counts for the shares, and could keep a slot from everything else for as long as it is locked.
- * Then `blocked` is returned, and a greedy claim locks what it chooses from, which is more than it takes.
+ * Then, if there is anything else, `blocked` is returned, and a greedy claim locks what it chooses from, which is more
+ * than it takes.
  */
 const takenInTurn = (s: string, columns: OptionalColumns, byQueue: string, limit: string, greedy: boolean) =>
   `chosen as materialized (
@@ -239,7 +242,9 @@ const takenInTurn = (s: string, columns: OptionalColumns, byQueue: string, limit
         from (
           select levels.*, candidate.ctid, row_number() over (
                    partition by levels.queue order by levels.priority desc, candidate.run_at, candidate.id) as turn
-            from levels cross join lateral (${candidates(s, columns, "levels", "levels.priority", limit, greedy)}) candidate
+            from levels cross join lateral (${
+    candidates(s, columns, "levels", "levels.priority", limit, greedy)
+  }) candidate
            where levels.due > 0
         ) ranked
        where turn <= ${limit === "$5 + $6" ? "free + case when quick then $6 else 0 end" : "free"}
@@ -397,8 +402,7 @@ const update = (s: string, columns: OptionalColumns, inlineBytes: string) => `
 
 const label = (column: string) => `case when octet_length(t.${column}) <= ${maxLabelBytes} then t.${column} end`
 
-const brought =
-  "select claimed.*, claimed.payload is null or claimed.metadata is null as later"
+const brought = "select claimed.*, claimed.payload is null or claimed.metadata is null as later"
 
 // One null for each of what `brought` selects.
 const nothing = Array.from({ length: 16 }, () => "null").join(", ")

@@ -19,6 +19,8 @@ const harmlessBytes = 64
 // What JavaScript could not hold either is long; all else has at most 27 characters for each byte.
 const wide = `'strict $.**{last} ? (@ >= 1e309 || @ <= -1e309)'`
 
+const numbers = `'strict $.**{last} ? (@.type() == "number")'`
+
 // In bytes without compression: what `||` returns is not compressed, and with nothing beside it, not copied either.
 const size = (column: string) =>
   `pg_column_size(${column} || case jsonb_typeof(${column}) when 'object' then '{}'::jsonb else '[]' end)`
@@ -26,8 +28,10 @@ const size = (column: string) =>
 /** Whether a value is brought along by a claim whose parameter `limit` says how many stored bytes may be. */
 export const isInline = (column: string, limit: string): string =>
   `pg_column_size(${column}) < least(${limit}, ${harmlessBytes}) or pg_column_size(${column}) < ${limit}
-      and (pg_column_compression(${column}) is null or ${size(column)} < ${4 * inlineBytes})
-      and not ${column} @? ${wide}`
+      and not ${column} @? ${wide}
+      and (pg_column_compression(${column}) is null or ${size(column)} < ${4 * inlineBytes} and not exists (
+        select from jsonb_array_elements(jsonb_path_query_array(${column}, ${numbers})) number
+         where scale(number::numeric) > 400))`
 
 // Powers of two, up to the longest that a number can be.
 const widths = Array.from({ length: 12 }, (_, index) => 32 << index)
@@ -36,7 +40,8 @@ const widths = Array.from({ length: 12 }, (_, index) => 32 << index)
  * Whether the text of a value has at most `max` bytes. It is written out only where that is not plain from the sizes of
  * its parts, and then it has no more than a few times as many.
  */
-const fits = (column: string, max: number): string => `(
+const fits = (column: string, max: number): string =>
+  `(
   select case when raw.size > ${4 * max} or digits.least > ${max} then false
               when 6 * raw.size + digits.most <= ${max} then true
               else octet_length(${column}::text) <= ${max} end
@@ -45,13 +50,14 @@ const fits = (column: string, max: number): string => `(
         from (
           select scale(number) as scale,
                  case when abs(number) < 1e16 then 0
-                   ${widths.map((width) => `when abs(number) < '1e${width}' then ${width}`).join("\n                   ")}
+                   ${
+    widths.map((width) => `when abs(number) < '1e${width}' then ${width}`).join("\n                   ")
+  }
                    else ${2 * widths.at(-1)!} end as width
             from (
               select element::numeric as number
                 from jsonb_array_elements(jsonb_path_query_array(
-                       case when raw.size <= ${4 * max} then ${column} end,
-                       'strict $.**{last} ? (@.type() == "number")')) element
+                       case when raw.size <= ${4 * max} then ${column} end, ${numbers})) element
               offset 0) numbers) measured) digits)`
 
 /** Reads what the claim of task $1 under epoch $2 by worker $3 has left behind. No row says that it is not its task any more. */

@@ -11,6 +11,7 @@ import * as Option from "effect/Option"
 import type * as Schema from "effect/Schema"
 import type * as SqlClient from "effect/sql/SqlClient"
 import * as Db from "../Db.ts"
+import type * as TaskEvent from "../TaskEvent.ts"
 import * as Claim from "./Claim.ts"
 import type { OptionalColumns } from "./Contract.ts"
 import * as Hold from "./Hold.ts"
@@ -19,7 +20,6 @@ import * as Parameters from "./Parameters.ts"
 import * as Payload from "./Payload.ts"
 import * as Places from "./Places.ts"
 import * as StorageError from "./StorageError.ts"
-import type * as TaskEvent from "../TaskEvent.ts"
 import * as Write from "./Write.ts"
 
 /**
@@ -241,7 +241,9 @@ export class TaskStore extends Context.Service<TaskStore, {
         Effect.asVoid(ask("fail a task", fail, [PgTypes.int8(id), PgTypes.text(JSON.stringify(error))])),
       readPayload: (workerId, { epoch, id }) =>
         Effect.map(
-          run<{ readonly payload: Schema.Json; readonly oversized: boolean; readonly metadata: Schema.JsonObject | null }>(
+          run<
+            { readonly payload: Schema.Json; readonly oversized: boolean; readonly metadata: Schema.JsonObject | null }
+          >(
             "read the payload",
             readPayload,
             [PgTypes.int8(id), PgTypes.int8(epoch), workerId]
@@ -259,11 +261,15 @@ export class TaskStore extends Context.Service<TaskStore, {
         ),
       newest: (types, after, limit) =>
         Effect.map(
-          ask<PlaceRow & { readonly last: bigint | null; readonly more: boolean | null }>("look for new tasks", newest, [
-            Parameters.text(types),
-            PgTypes.int8(after ?? null),
-            PgTypes.int4(limit)
-          ]),
+          ask<PlaceRow & { readonly last: bigint | null; readonly more: boolean | null }>(
+            "look for new tasks",
+            newest,
+            [
+              Parameters.text(types),
+              PgTypes.int8(after ?? null),
+              PgTypes.int4(limit)
+            ]
+          ),
           (rows) => ({
             found: rows.slice(0, -1).map(({ priority, queue, type, wait }) => ({
               type,

@@ -270,7 +270,7 @@ export class Claimer extends Context.Service<Claimer, {
           return Loop.unanswered
         }
         queued.closeUnsafe()
-        if (demand.slots > 0) for (const id of setAside.over()) yield* tryAgain(id)
+        if (demand.slots > 0) { for (const id of setAside.over()) yield* tryAgain(id) }
         return yield* known === undefined ? claimAnywhere(demand) : claimKnown(known, demand)
       })
 
@@ -305,7 +305,8 @@ export class Claimer extends Context.Service<Claimer, {
           reach = "greedy"
           return
         }
-        if (slots > 0) reach = several ? "all" : "one"
+        if (reach === "greedy") reach = "all"
+        if (slots > 0 && tasks.length > 0 && !several) reach = "one"
         const wanted = slots > 0 ? slots : ahead
         if (tasks.length < wanted) {
           tellOf(slots > 0 ? waiting : undefined)

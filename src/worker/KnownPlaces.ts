@@ -116,8 +116,7 @@ export class KnownPlaces {
       // One of a lower priority had no turn, because of those above it.
       else if (retryAt !== undefined && count === 0 && wait <= 0 && !full.has(level.queue)) {
         this.set(level, retryAt, now)
-      }
-      else this.set(level, now + Math.max(0, wait), now)
+      } else this.set(level, now + Math.max(0, wait), now)
     })
     for (const { queue } of asked) {
       const levels = this.due.get(queue)

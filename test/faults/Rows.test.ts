@@ -56,25 +56,29 @@ describe.concurrent("rows that cannot be claimed, or read", () => {
       assert.strictEqual((yield* Harness.rowOf(guarded)).attempts, 0)
     }).pipe(Harness.onDatabase))
 
-  it.live("are read one by one when they are large, over a line on which all would take too long", () =>
-    Effect.gen(function*() {
-      const sql = yield* PgClient.PgClient
-      const { url } = yield* TestDatabase
-      const { hostname, port } = new URL(Redacted.value(url))
-      const proxy = yield* FaultProxy.make({ host: hostname, port: Number(port) })
-      yield* sql`insert into spindle.tasks (type, payload, metadata)
+  it.live(
+    "are read one by one when they are large, over a line on which all would take too long",
+    () =>
+      Effect.gen(function*() {
+        const sql = yield* PgClient.PgClient
+        const { url } = yield* TestDatabase
+        const { hostname, port } = new URL(Redacted.value(url))
+        const proxy = yield* FaultProxy.make({ host: hostname, port: Number(port) })
+        yield* sql`insert into spindle.tasks (type, payload, metadata)
         select 'sized', to_jsonb((select string_agg(md5((n * m)::text), '') from generate_series(1, 12500) m)),
                jsonb_build_object('note', repeat('x', 500000))
           from generate_series(1, 5) n`
-      const worker = yield* Harness.launch(Group, handlers, { concurrency: 5 }, { url: proxy.url(url) })
-      yield* proxy.throttle(1_000_000)
-      yield* Harness.awaitAllOver
-      assert.deepStrictEqual(
-        yield* sql`select result, attempts, epoch::int, count(*)::int from spindle.tasks group by 1, 2, 3`,
-        [{ result: 400_002, attempts: 1, epoch: 1, count: 5 }]
-      )
-      assert.isTrue((yield* worker.health).ready)
-    }).pipe(Harness.onDatabase), 20_000)
+        const worker = yield* Harness.launch(Group, handlers, { concurrency: 5 }, { url: proxy.url(url) })
+        yield* proxy.throttle(1_000_000)
+        yield* Harness.awaitAllOver
+        assert.deepStrictEqual(
+          yield* sql`select result, attempts, epoch::int, count(*)::int from spindle.tasks group by 1, 2, 3`,
+          [{ result: 400_002, attempts: 1, epoch: 1, count: 5 }]
+        )
+        assert.isTrue((yield* worker.health).ready)
+      }).pipe(Harness.onDatabase),
+    20_000
+  )
 
   it.live("are a matter of their own where their text would be much longer than what is stored", () =>
     Effect.gen(function*() {

@@ -71,8 +71,13 @@ const make = Effect.fnUntraced(function*(
       }),
       Layer.succeed(
         Settings,
-        { leaseMillis: 30_000, pollMillis: 150_000, queues: undefined, taskTypes: ["*"], workerId: "w" } as unknown as
-          typeof Settings.Service
+        {
+          leaseMillis: 30_000,
+          pollMillis: 150_000,
+          queues: undefined,
+          taskTypes: ["*"],
+          workerId: "w"
+        } as unknown as typeof Settings.Service
       )
     )),
     Layer.provide(Logger.layer([])),
@@ -185,11 +190,14 @@ describe("a claimer", () => {
   it.effect("fails what can never be claimed, and takes a missing right for no matter of one task", () =>
     Effect.gen(function*() {
       const failed: Array<bigint> = []
-      const { problems } = yield* make((_, nth) => nth === 1 ? Effect.fail(refusal("22003")) : Effect.succeed(nothing), {
-        claimable: () => Effect.succeed([7n]),
-        claimThese: () => Effect.fail(refusal("22003")),
-        failUnclaimable: (id) => Effect.sync(() => void failed.push(id))
-      })
+      const { problems } = yield* make(
+        (_, nth) => nth === 1 ? Effect.fail(refusal("22003")) : Effect.succeed(nothing),
+        {
+          claimable: () => Effect.succeed([7n]),
+          claimThese: () => Effect.fail(refusal("22003")),
+          failUnclaimable: (id) => Effect.sync(() => void failed.push(id))
+        }
+      )
       assert.deepStrictEqual(failed, [7n])
       assert.isEmpty(problems.all())
       const { pulse } = yield* make(() => Effect.fail(refusal("42501")))

@@ -4,7 +4,8 @@ import { KnownPlaces, perLook, type Share } from "../../src/worker/KnownPlaces.t
 const found = (queue: string, waitMillis = 0, priority = 0) => ({ type: "t", queue, priority, waitMillis })
 const anywhere = () => Infinity
 const any = () => true
-const named = (shares: ReadonlyArray<Share>) => shares.map(({ priority, queue, share }) => `${queue}/${priority}×${share}`)
+const named = (shares: ReadonlyArray<Share>) =>
+  shares.map(({ priority, queue, share }) => `${queue}/${priority}×${share}`)
 
 describe("what is known of many places", () => {
   it("lets queues take turns, each with an equal share", () => {
@@ -48,8 +49,7 @@ describe("what is known of many places", () => {
 
   it("goes around all places in parts, and again when something may have been missed", () => {
     const known = new KnownPlaces()
-    const part = (count: number) =>
-      Array.from({ length: count }, (_, n) => ({ ...found(`${n}`, 1000), nth: 1 }))
+    const part = (count: number) => Array.from({ length: count }, (_, n) => ({ ...found(`${n}`, 1000), nth: 1 }))
     known.walked(part(perLook), 0)
     assert.isFalse(known.complete)
     assert.strictEqual(known.position?.queue, String(perLook - 1))
