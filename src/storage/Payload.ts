@@ -13,8 +13,8 @@ const maxMetadataBytes = 2 * 1024 * 1024
 /** What a claim brings along, in stored bytes. A larger value costs a statement of its own, which it is worth. */
 export const inlineBytes = 8192
 
-// Even if all of it were numbers, and each as long as a number can be, these were but half a million characters.
-const harmlessBytes = 64
+// Even if all of it were numbers, and each as long as a number can be, these were but a million characters or so.
+const harmlessBytes = 128
 
 // What JavaScript could not hold either is long; all else has at most 27 characters for each byte.
 const wide = `'strict $.**{last} ? (@ >= 1e309 || @ <= -1e309)'`

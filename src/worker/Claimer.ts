@@ -117,6 +117,7 @@ export class Claimer extends Context.Service<Claimer, {
       let suspect = false
       let known: KnownPlaces | undefined
       let newestId: bigint | undefined
+      const hinted = new Set<string>()
       let wokenInVain = 0
       let woken = false
       let waiting: { readonly type: string; readonly since: number } | undefined
@@ -361,12 +362,16 @@ export class Claimer extends Context.Service<Claimer, {
           lookedAt = now()
           const { all, queues } = named()
           if (all) known.startOver()
+          for (const queue of queues) if (bounds === undefined || bounds.has(queue)) hinted.add(queue)
           const { found, last, more } = yield* store.newest(types, newestId, perLook)
           newestId = last
           if (more) known.startOver()
-          known.found(listed === undefined ? found : found.filter(({ queue }) => bounds!.has(queue)), now())
-          const hinted = listed === undefined ? [...queues] : listed.filter((queue) => queues.has(queue))
-          if (hinted.length > 0) known.found(yield* store.look({ types, queues: hinted }, undefined, perLook), now())
+          known.found(bounds === undefined ? found : found.filter(({ queue }) => bounds.has(queue)), now())
+          // What is new is there already, and starts first.
+          if (hinted.size > 0 && (polls || known.ready === 0)) {
+            known.found(yield* store.look({ types, queues: [...hinted] }, undefined, perLook), now())
+            hinted.clear()
+          }
           if (polls) lookAgainAt = now() + pollMillis
         }
         if (polls || (!known.complete && known.ready < wanted)) {
@@ -400,13 +405,13 @@ export class Claimer extends Context.Service<Claimer, {
         )
         if (woken) wokenInVain++
         woken = false
-        const hinted = Effect.map(queued.await, () => {
+        const notified = Effect.map(queued.await, () => {
           woken = true
         })
         // Without a slot nothing but quick types was asked for, and a full queue was left out: a free slot may have work.
         const called = slots === 0 || bounds !== undefined
-          ? Effect.raceFirst(hinted, supervisor.freed.await)
-          : hinted
+          ? Effect.raceFirst(notified, supervisor.freed.await)
+          : notified
         if (!suspect) pulse.turned()
         yield* Effect.timeoutOption(called, millis)
         if (woken && wokenInVain > 0) {
