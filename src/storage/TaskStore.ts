@@ -377,7 +377,7 @@ const decodeTasks = (rows: ReadonlyArray<ClaimRow>): ReadonlyArray<Claim.Claimed
       claimedAt: row.claimed_at
     })
   }
-  return tasks.sort(byTurn)
+  return tasks.toSorted(byTurn)
 }
 
 const decodeClaim = (rows: ReadonlyArray<ClaimRow>): Claimed => {

@@ -85,7 +85,7 @@ export class KnownPlaces {
     for (const [queue, levels] of this.due) {
       if (queues.length >= wanted) break
       if (room(queue) <= 0) continue
-      const served = [...levels].filter(({ type }) => serves(type)).sort((a, b) => b.priority - a.priority)
+      const served = [...levels].filter(({ type }) => serves(type)).toSorted((a, b) => b.priority - a.priority)
       if (served.length > 0) queues.push([queue, served.slice(0, mostOfQueue)])
     }
     const share = Math.ceil(wanted / queues.length)
