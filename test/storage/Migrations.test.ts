@@ -46,6 +46,7 @@ describe("migrations", () => {
       const report = yield* Contract.check(sql, "spindle")
       assert.deepStrictEqual(report, {
         missing: [],
+        doubts: [],
         advice: [],
         columns: { timeout: true, uniqueKey: true, tag: true, userId: true, metadata: true },
         indexes: { claim: true, locked: true, ended: true },
