@@ -15,6 +15,7 @@ import type * as SqlError from "effect/sql/SqlError"
 import * as Net from "node:net"
 import { Duplex } from "node:stream"
 import type { ConnectionOptions } from "node:tls"
+import * as Db from "../Db.ts"
 import * as Variable from "./Variable.ts"
 
 /** A server: what it is called and verified as, and where it is reached. */
@@ -42,8 +43,8 @@ export const allowedTargets = `${targets.slice(0, -1).join(", ")} or ${targets.a
 export const isSocket = (host: string): boolean => host.startsWith("/")
 
 /**
- * Connects to the first of the hosts that answers and is as wanted, beginning with the one that did so last. What their
- * administrators refuse, as a wrong password, is not tried on the others.
+ * Connects to the first of the hosts that answers and is as wanted, beginning with the one that did so last. What a server
+ * refuses for good, such as a wrong password, is not tried on the others: its own error says it.
  */
 export const connecting = (
   config: PgClient.PgPoolConfig & { readonly password?: Redacted.Redacted | undefined },
@@ -92,7 +93,7 @@ export const connecting = (
         first = (place + 1) % hosts.length
         for (const [n, password] of passwords.entries()) {
           const answer = yield* ask(host, password, wanted)
-          const denied = Result.isFailure(answer) && answer.failure.reason._tag === "AuthenticationError"
+          const denied = Result.isFailure(answer) && !Db.isTransient(answer.failure)
           if (denied && n + 1 < passwords.length) continue
           if (denied || (Result.isSuccess(answer) && Option.getOrElse(answer.success, () => false))) {
             if (!denied) passwords = [password]

@@ -29,7 +29,10 @@ interface Table {
   readonly triggers: ReadonlyArray<{
     readonly name: string
     readonly own: boolean
-    readonly source: string
+    /** Whether what it returns is stored instead of the row. */
+    readonly swallows: boolean
+    /** Of a function in PL/pgSQL. */
+    readonly source: string | null
     readonly always: boolean
     readonly columns: ReadonlyArray<string>
   }>
@@ -230,17 +233,22 @@ export const find = Effect.fnUntraced(function*(sql: SqlClient.SqlClient, schema
 
     for (const rule of table.rules) missing.push(`${name} without the rule ${rule}, which rewrites each ${command}`)
 
-    for (const trigger of table.triggers) {
-      if (trigger.own || (trigger.columns.length > 0 && !trigger.columns.some(writes))) continue
-      const what = `the trigger ${trigger.name}`
-      if (trigger.always && /^\s*begin\s+return\s+null\s*;\s*end\s*;?\s*$/i.test(trigger.source)) {
+    for (const { always, columns, name: trigger, own, source, swallows } of table.triggers) {
+      if (own || (columns.length > 0 && !columns.some(writes))) continue
+      const what = `the trigger ${trigger}`
+      if (swallows && always && /^\s*begin\s+return\s+null\s*;\s*end\s*;?\s*$/i.test(source ?? "")) {
         missing.push(`${name} without ${what}, which returns null: no ${command} is stored`)
-      } else {
-        doubts.push(
-          `${what} of ${name} is called before each ${command}, and decides row by row what is stored${
-            /\breturn\s+null\b/i.test(trigger.source) ? " (it can return null)" : ""
-          }`
-        )
+        continue
+      }
+      const can = [
+        ...(source === null ? ["do anything"] : []),
+        ...(swallows && /\breturn\b(?!\s+new\s*;)/i.test(source ?? "")
+          ? ["return another row than the new one, or none"]
+          : []),
+        ...(/\braise\b(?!\s+(debug|log|info|notice|warning)\b)/i.test(source ?? "") ? ["raise an error"] : [])
+      ]
+      if (can.length > 0) {
+        doubts.push(`${what} of ${name} decides row by row what is stored: it can ${can.join(", and ")}`)
       }
     }
 
@@ -393,7 +401,9 @@ select t.relname as name, row_security_active(t.oid) as guarded,
     `pg_index x join pg_class i on i.oid = x.indexrelid
      where x.indrelid = t.oid and x.indisunique and i.relname <> 'tasks_unique_key_idx'
        and not (t.relname = 'task_events' and (select count(*) from pg_attribute a
-                 where a.attrelid = t.oid and a.attnum = any(x.indkey) and a.attname in ('task_id', 'epoch', 'seq')) = 3)`,
+                 where a.attrelid = t.oid and a.attnum = any(x.indkey) and a.attname in ('task_id', 'epoch', 'seq')) = 3)
+       and not (t.relname = 'tasks' and exists (select from pg_attribute a
+                 where a.attrelid = t.oid and a.attnum = any(x.indkey) and a.attname = 'id'))`,
     {
       name: "i.relname",
       columns: `case when x.indpred is null and 0 <> all(x.indkey) then ${namesOf("x.indkey[0:x.indnkeyatts - 1]")} end`
@@ -404,13 +414,14 @@ select t.relname as name, row_security_active(t.oid) as guarded,
   ${
   json(
     `pg_trigger g join pg_proc f on f.oid = g.tgfoid
-     where g.tgrelid = t.oid and not g.tgisinternal and g.tgtype & 3 = 3
+     where g.tgrelid = t.oid and not g.tgisinternal
        and g.tgtype & (case t.relname when 'tasks' then 16 else 4 end) <> 0
        and g.tgenabled in ('A', case current_setting('session_replication_role') when 'replica' then 'R' else 'O' end)`,
     {
       name: "g.tgname",
       own: `f.pronamespace = t.relnamespace and g.tgname in (${ownTriggers})`,
-      source: "f.prosrc",
+      swallows: "g.tgtype & 3 = 3",
+      source: "case when f.prolang = (select oid from pg_language where lanname = 'plpgsql') then f.prosrc end",
       always: "g.tgqual is null",
       columns: namesOf("g.tgattr")
     },

@@ -109,6 +109,11 @@ layer(Pair.layer, { excludeTestServices: true })("a connection to several hosts"
       const wrong = yield* refusal({ DATABASE_URL: url("wrong", hosts(standby, primary)) })
       assert.strictEqual(wrong._tag, "AuthenticationError")
       assert.include(String(wrong.cause), "password authentication failed")
+      const elsewhere = url(passwordOf(primary), hosts(primary, standby)).replace("/postgres?", "/elsewhere?")
+      assert.include(
+        String((yield* refusal({ DATABASE_URL: elsewhere })).cause),
+        "database \"elsewhere\" does not exist"
+      )
     }))
 
   it.effect("does not wait again for a host that did not answer", () =>
@@ -187,7 +192,8 @@ layer(Pair.layer, { excludeTestServices: true })("a connection to several hosts"
         assert.strictEqual(yield* portOf(page), primary.port)
         assert.strictEqual((yield* Queue.take(signals))._tag, "Subscribed")
 
-        yield* primary.stop("immediate")
+        // sends the standby everything before it ends
+        yield* primary.stop("fast")
         const direct = yield* connect({ DATABASE_URL: Redacted.value(standby.url()) })
         yield* direct`select pg_promote()`
         yield* Effect.repeat(Effect.exit(portOf(sql)), { until: (exit) => exit._tag === "Success" })

@@ -132,6 +132,7 @@ const cases: ReadonlyArray<
   ]],
   ["create unique index ours on spindle.tasks (tag, status)", [], [/the unique index ours .* on \(tag, status\)/]],
   ["create unique index ours on spindle.tasks (tag)", []],
+  ["create unique index ours on spindle.tasks (status, id)", []],
   [
     ["create table public.kinds (type text primary key)"].concat(
       "alter table spindle.task_events add constraint ours foreign key (type) references public.kinds"
@@ -153,9 +154,27 @@ const cases: ReadonlyArray<
       "before update on spindle.tasks for each row"
     ),
     [],
-    [
-      "the trigger ours of spindle.tasks is called before each update, and decides row by row what is stored (it can return null)"
-    ]
+    ["the trigger ours of spindle.tasks decides row by row what is stored: it can return another row than the new one, or none"]
+  ],
+  [
+    trigger(
+      "begin if new.seq = 3 then raise 'not this'; end if; return null; end",
+      "after insert on spindle.task_events for each row"
+    ),
+    [],
+    ["the trigger ours of spindle.task_events decides row by row what is stored: it can raise an error"]
+  ],
+  [
+    ["create trigger ours before update on spindle.tasks for each row execute function suppress_redundant_updates_trigger()"],
+    [],
+    ["the trigger ours of spindle.tasks decides row by row what is stored: it can do anything"]
+  ],
+  [
+    trigger(
+      "begin new.tag := 'seen'; raise notice 'seen'; return new; end",
+      "before update on spindle.tasks for each row"
+    ),
+    []
   ],
   [trigger("begin return null; end", "before update of priority on spindle.tasks for each row"), []],
   [trigger("begin return null; end", "after update on spindle.tasks for each row"), []],
