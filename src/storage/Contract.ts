@@ -101,6 +101,18 @@ const optional: { readonly [Key in keyof OptionalColumns]: readonly [column: str
  * @since 0.1.0
  */
 export const check = Effect.fnUntraced(function*(sql: SqlClient.SqlClient, schema: string) {
+  const report = yield* read(sql, schema)
+  const { doubts, missing } = yield* Refusals.find(sql, schema)
+  return { ...report, missing: [...report.missing, ...missing], doubts } satisfies Report
+}, StorageError.refine("read the catalogs"))
+
+/**
+ * The same without what refuses a worker's writes. Waits for nobody who has locked the tables.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const read = Effect.fnUntraced(function*(sql: SqlClient.SqlClient, schema: string) {
   const columns = yield* sql.unsafe<Column>(
     `select c.relname as "table", c.relkind::text as kind, a.attname as "column", format_type(a.atttypid, null) as type
   from pg_class c
@@ -156,10 +168,9 @@ export const check = Effect.fnUntraced(function*(sql: SqlClient.SqlClient, schem
         ? []
         : [`a primary key or unique index on ${schema}.task_events (task_id, epoch, seq)`]
     ]
-  const refusals = yield* Refusals.find(sql, schema)
   const report: Report = {
-    missing: [...missing, ...refusals.missing],
-    doubts: refusals.doubts,
+    missing,
+    doubts: [],
     advice: [
       ...Object.entries(Ddl.indexes(schema)).filter(lacks).filter(([name]) =>
         optionalColumns.uniqueKey || name !== "tasks_unique_key_idx"
