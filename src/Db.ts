@@ -11,6 +11,7 @@ import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
+import * as Predicate from "effect/Predicate"
 import * as Reactivity from "effect/reactivity/Reactivity"
 import * as Scope from "effect/Scope"
 import type * as SqlClient from "effect/sql/SqlClient"
@@ -62,7 +63,18 @@ const transientStates = new Set([
  * @since 0.1.0
  */
 export const isTransient = (error: SqlError.SqlError): boolean =>
-  error.isRetryable || transientStates.has(sqlState(error) ?? "")
+  (error.isRetryable && !isTooLarge(error)) || transientStates.has(sqlState(error) ?? "")
+
+/**
+ * Whether a row is larger than the client's `maxMessageSize`. The driver gives its connection up for it, but the next one
+ * would meet the same row.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export const isTooLarge = ({ reason: { cause } }: SqlError.SqlError): boolean =>
+  Predicate.hasProperty(cause, "_tag") && cause._tag === "PgProtocolParseError" &&
+  String(cause).includes("maxMessageSize")
 
 /**
  * Runs a transaction. A connection lost on the way is a failure here, not the defect that the driver makes of it.

@@ -64,8 +64,9 @@ export const events = (
       if (page.more) return [page.events, Option.some({ position: next, wait })]
       const goOn = [page.events, Option.some({ position: next, wait: true })] as const
       if (!page.over) return goOn
+      // One that was run again and cancelled while queued may have the end of its earlier run there, until it is closed.
+      if (page.status === "cancelled") return page.ending.type === "cancelled" ? [page.events, Option.none()] : goOn
       if (page.ending.type !== null && closesTask(page.ending.type)) return [page.events, Option.none()]
-      if (page.status === "cancelled") return goOn
       const closing = closingFromRow(page)
       return [isBefore(next, closing.position) ? [...page.events, closing] : page.events, Option.none()]
     })

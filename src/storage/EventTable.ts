@@ -6,8 +6,8 @@
 import * as PgTypes from "@effect/sql-pg/PgTypes"
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
-import type * as Schema from "effect/Schema"
 import type * as SqlClient from "effect/sql/SqlClient"
+import * as Json from "../internal/Json.ts"
 import * as TaskEvent from "../TaskEvent.ts"
 import type { StoredEvent } from "../TaskQueue.ts"
 import * as Names from "./Names.ts"
@@ -28,7 +28,9 @@ export const make = (client: SqlClient.SqlClient, schema: string) => {
   const run = <Row extends object>(operation: string, text: string, parameters: ReadonlyArray<unknown>) =>
     StorageError.refine(operation)(sql.unsafe<Row>(text, parameters))
 
-  const closingsText = `${closings(s)}
+  const closingsText = `
+select epoch, seq, type, data::text as data, created_at
+  from (${closings(s)}) e
  order by epoch`
 
   return {
@@ -90,13 +92,13 @@ interface EventRow {
   readonly epoch: bigint
   readonly seq: number
   readonly type: string
-  readonly data: Schema.Json
+  readonly data: string
   readonly created_at: Date
 }
 
 const decodeEvent = ({ created_at, data, epoch, seq, type }: EventRow): StoredEvent => ({
   position: { epoch, seq },
   type,
-  data,
+  data: Json.parse(data),
   createdAt: DateTime.fromDateUnsafe(created_at)
 })

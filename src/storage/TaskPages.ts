@@ -10,6 +10,7 @@
 import * as PgTypes from "@effect/sql-pg/PgTypes"
 import * as Effect from "effect/Effect"
 import type * as Schema from "effect/Schema"
+import * as Json from "../internal/Json.ts"
 import type { Status } from "../TaskQueue.ts"
 import type { Tables } from "./Browse.ts"
 import type { OptionalColumns } from "./Contract.ts"
@@ -226,23 +227,26 @@ const walk = (
 ) => {
   const { add, parameters } = makeParameters()
   const { edge, from, matches } = looking(columns, filter, source, "desc", before, except, add)
-  return run<Walked>(
-    (s) => `
+  return Effect.map(
+    run<Omit<Walked, "error"> & { readonly error: string | null }>(
+      (s) => `
 select t.id, t.type, t.queue, t.status, t.priority, t.attempts, t.max_attempts,
        ${columns.tag ? "t.tag" : "null"} as tag, ${columns.userId ? "t.user_id" : "null"} as user_id, t.locked_by,
        ${["t.created_at", "t.run_at", "t.started_at", "t.finished_at"].map(Times.column).join(", ")},
-       case when jsonb_typeof(t.error -> 'kind') = 'string' and jsonb_typeof(t.error -> 'tag') = 'string'
+       (case when jsonb_typeof(t.error -> 'kind') = 'string' and jsonb_typeof(t.error -> 'tag') = 'string'
              and jsonb_typeof(t.error -> 'message') = 'string'
             then jsonb_build_object('kind', t.error -> 'kind', 'tag', left(t.error ->> 'tag', 200),
                                     'message', left(t.error ->> 'message', 2000))
             when pg_column_size(t.error) <= ${maxValueBytes} then t.error
-            else to_jsonb(pg_column_size(t.error) || ' bytes') end as error,
+            else to_jsonb(pg_column_size(t.error) || ' bytes') end)::text as error,
        ${matches} as matches, ${edge} as edge
   from (${from(s)}) t
  where ${matches} or ${edge}
  order by ${source.order("desc")}
  limit ${limit}`,
-    parameters
+      parameters
+    ),
+    (rows): ReadonlyArray<Walked> => rows.map((row) => ({ ...row, error: Json.ofColumn(row.error) }))
   )
 }
 

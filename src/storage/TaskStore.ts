@@ -11,6 +11,7 @@ import * as Option from "effect/Option"
 import type * as Schema from "effect/Schema"
 import type * as SqlClient from "effect/sql/SqlClient"
 import * as Db from "../Db.ts"
+import * as Json from "../internal/Json.ts"
 import * as Claim from "./Claim.ts"
 import type { OptionalColumns } from "./Contract.ts"
 import * as Hold from "./Hold.ts"
@@ -201,9 +202,9 @@ interface ClaimRow {
   readonly run_at: number
   readonly created_at: number
   readonly claimed_at: number
-  readonly payload: Schema.Json
+  readonly payload: string
   readonly oversized: boolean
-  readonly metadata: Schema.JsonObject | null
+  readonly metadata: string | null
   readonly timeout_ms: number | null
   readonly tag: string | null
   readonly user_id: string | null
@@ -233,7 +234,7 @@ const decodeClaim = (rows: ReadonlyArray<ClaimRow>): Claimed => {
       queue: row.queue,
       priority: row.priority,
       payload: row.oversized ? undefined : row.payload,
-      metadata: row.metadata ?? {},
+      metadata: row.metadata === null ? {} : Json.parse(row.metadata) as Schema.JsonObject,
       attempts: row.attempts,
       maxAttempts: row.max_attempts,
       timeoutMillis: row.timeout_ms,

@@ -5,7 +5,6 @@
  */
 import * as Effect from "effect/Effect"
 import * as Predicate from "effect/Predicate"
-import type * as Schema from "effect/Schema"
 import type { Entry } from "../HandlerRegistry.ts"
 import type * as TaskEvent from "../TaskEvent.ts"
 import * as Storable from "./Storable.ts"
@@ -79,12 +78,12 @@ export const interrupted: TaskEvent.Failure = {
 }
 
 /**
- * The payload does not fit the schema.
+ * The payload does not fit the schema, or cannot be read as it is stored.
  *
  * @category constructors
  * @since 0.1.0
  */
-export const rejected = (error: Schema.SchemaError): TaskEvent.Failure => ({
+export const rejected = (error: { readonly message: string }): TaskEvent.Failure => ({
   kind: "rejected",
   tag: "InvalidPayload",
   message: error.message.slice(0, maxMessage)

@@ -124,6 +124,8 @@ describe("1,000 followers in a process", () => {
 
         yield* finish(ids)
         yield* Effect.forEach([...ten, ...many], Fiber.join)
+        yield* TestClock.adjust("10 seconds")
+        yield* TestClock.adjust("10 seconds")
         yield* until(() => counter.connections() <= 4)
         const left = yield* Effect.provideContext(
           Effect.flatMap(PgClient.PgClient, (sql) => sql`select 1`),
