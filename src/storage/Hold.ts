@@ -4,6 +4,7 @@
  * @since 0.1.0
  */
 import * as Names from "./Names.ts"
+import * as Times from "./Times.ts"
 
 /**
  * Renews the leases of worker $1 by $2 ms and returns all that is its own, renewed or not: what somebody else's open
@@ -32,7 +33,9 @@ select id, epoch from ${s}.tasks where locked_by is not null and locked_by = $1`
  * @since 0.1.0
  */
 export const cancelled = (s: string): string => `
-select id, epoch, date_part('epoch', clock_timestamp() - finished_at) * 1000 as "cancelledForMillis"
+select id, epoch,
+       case when isfinite(finished_at)
+            then date_part('epoch', clock_timestamp() - finished_at) * 1000 end as "cancelledForMillis"
   from ${s}.tasks where id = any($2::bigint[]) and status = 'cancelled' and locked_by = $1`
 
 /**
@@ -81,7 +84,7 @@ with expired as (
   select id, epoch, 1,
          case status when 'queued' then 'released' when 'failed' then 'error' when 'completed' then 'done'
                      else status end,
-         jsonb_build_object('startedAt', started_at, 'worker', locked_by)
+         jsonb_build_object('startedAt', ${Times.bounded("started_at")}, 'worker', locked_by)
            || case status when 'queued' then jsonb_build_object('reason', 'lease_expired')
                           when 'failed' then coalesce(error, '{"kind": "failure", "tag": "Unknown", "message": ""}')
                                                || '{"willRetry": false}'

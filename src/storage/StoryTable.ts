@@ -16,6 +16,7 @@ import * as Names from "./Names.ts"
 import * as Parameters from "./Parameters.ts"
 import * as StorageError from "./StorageError.ts"
 import { failure, idOf, over } from "./TaskTable.ts"
+import * as Times from "./Times.ts"
 
 /**
  * Where a follower of a task stands.
@@ -164,7 +165,8 @@ const columnsOf = (cursors: ReadonlyArray<Cursor>) => [
  */
 export const pages = (s: string): string => `
 select place, task_type, status, task_epoch, "over", case when fits then epoch end as epoch, seq, type,
-       case when fits then data::text end as data, created_at, found, last_seq, last_type, error, started_at, closed_at
+       case when fits then data::text end as data, found, last_seq, last_type, error,
+       ${["created_at", "started_at", "closed_at"].map(Times.column).join(",\n       ")}
   from (
 select f.place, t.type as task_type, t.status, t.epoch as task_epoch, ${over} as "over",
        e.epoch, e.seq, e.type, e.data, e.created_at, e.found,

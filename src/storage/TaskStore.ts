@@ -248,6 +248,8 @@ const decodeClaim = (rows: ReadonlyArray<ClaimRow>): Claimed => {
   const inTurn = tasks.toSorted(byTurn)
   const last = inTurn.at(-1)
   const several = rows[0]?.several ?? false
-  const cursor = !several && Number.isFinite(last?.runAt) ? last : undefined
+  // A time that is no exact number of microseconds is no place to go on from.
+  const exact = last !== undefined && Number.isSafeInteger(Math.round(last.runAt * 1000))
+  const cursor = !several && exact ? last : undefined
   return { tasks: inTurn, nextDueMillis, blocked, several, cursor }
 }
