@@ -11,7 +11,6 @@ import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
-import * as Predicate from "effect/Predicate"
 import * as Reactivity from "effect/reactivity/Reactivity"
 import * as Scope from "effect/Scope"
 import type * as SqlClient from "effect/sql/SqlClient"
@@ -63,11 +62,7 @@ const transientStates = new Set([
  * @since 0.1.0
  */
 export const isTransient = (error: SqlError.SqlError): boolean =>
-  error.isRetryable || transientStates.has(sqlState(error) ?? "") || isQueueFull(error)
-
-// 54000 is said of values, too. This one is of the server's queue of notifications.
-const isQueueFull = ({ reason: { cause } }: SqlError.SqlError) =>
-  Predicate.hasProperty(cause, "routine") && cause.routine === "PreCommit_Notify"
+  error.isRetryable || transientStates.has(sqlState(error) ?? "")
 
 /**
  * Runs a transaction. A connection lost on the way is a failure here, not the defect that the driver makes of it.
