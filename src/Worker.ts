@@ -240,7 +240,7 @@ const storeLayer = Layer.effect(
   Effect.gen(function*() {
     const { report, sql } = yield* Connection.Connection
     const { schema } = yield* Settings.Settings
-    return TaskStore.make({ sql, schema, columns: report.columns })
+    return TaskStore.make({ sql, schema, ...report })
   })
 )
 

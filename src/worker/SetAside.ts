@@ -68,23 +68,37 @@ export class SetAside {
   }
 }
 
+// SQLSTATEs of class 42 speak of a right, a table, a column. So many rows in a row that are refused for it, and none that is
+// not, and it is not the rows.
+const enoughOfThem = 10
+
 /**
- * Runs a statement over all of `ids`; where it is refused, over each half by itself, until what is refused is alone.
- * Transient errors are the caller's.
+ * Runs a statement over all of `held`; where it is refused, over each half by itself, until what is refused is alone.
+ * Transient errors are the caller's, and so is what every row would be refused for.
  */
-export const inHalves = <A>(
-  ids: ReadonlyArray<bigint>,
-  run: (ids: ReadonlyArray<bigint>) => Effect.Effect<A, StorageError>,
+export const inHalves = <A, H extends bigint | { readonly id: bigint }>(
+  held: ReadonlyArray<H>,
+  run: (held: ReadonlyArray<H>) => Effect.Effect<A, StorageError>,
   refused: (id: bigint, error: StorageError) => Effect.Effect<void>
-): Effect.Effect<ReadonlyArray<A>, StorageError> =>
-  ids.length === 0 ? Effect.succeed([]) : run(ids).pipe(
-    Effect.map((answer): ReadonlyArray<A> => [answer]),
-    Effect.catchIf((error) => !error.transient, (error) => {
-      if (ids.length === 1) return Effect.as(refused(ids[0]!, error), [])
-      const middle = ids.length >> 1
-      return Effect.map(
-        Effect.all([inHalves(ids.slice(0, middle), run, refused), inHalves(ids.slice(middle), run, refused)]),
-        ([first, second]) => [...first, ...second]
-      )
-    })
-  )
+): Effect.Effect<ReadonlyArray<A>, StorageError> => {
+  const answers: Array<A> = []
+  let alone = 0
+  const halve = (some: ReadonlyArray<H>): Effect.Effect<void, StorageError> =>
+    run(some).pipe(
+      Effect.map((answer) => {
+        answers.push(answer)
+      }),
+      Effect.catchIf((error) => !error.transient, (error) => {
+        if (some.length > 1) {
+          const middle = some.length >> 1
+          return Effect.andThen(halve(some.slice(0, middle)), halve(some.slice(middle)))
+        }
+        if (++alone >= enoughOfThem && answers.length === 0 && error.sqlState?.startsWith("42") === true) {
+          return Effect.fail(error)
+        }
+        const [row] = some
+        return refused(typeof row === "object" ? row.id : row as bigint, error)
+      })
+    )
+  return held.length === 0 ? Effect.succeed([]) : Effect.as(halve(held), answers)
+}
