@@ -32,7 +32,6 @@ import * as Spans from "./Spans.ts"
 const windowMillis = 10
 const firstPauseMillis = 2
 const lastPauseMillis = 1000
-const givenUpPauseMillis = 5000
 
 /**
  * For so long a refusal that may pass is waited for, once for each attempt.
@@ -149,9 +148,7 @@ export class Journal extends Context.Service<Journal, {
         const later = (attempt: Attempt, then: () => void) =>
           Effect.suspend(() => {
             if (!heldUp.has(attempt)) heldUp.set(attempt, monotonicMillis(clock))
-            const pause = attempt.givenUp
-              ? givenUpPauseMillis
-              : Math.min(firstPauseMillis * 2 ** attempt.postponed++, lastPauseMillis)
+            const pause = Math.min(firstPauseMillis * 2 ** attempt.postponed++, lastPauseMillis)
             return Effect.forkIn(Effect.delay(Effect.sync(then), pause), scope)
           })
 
