@@ -40,11 +40,12 @@ export interface OutcomeEntry {
   readonly delayMillis: number | null
   /** Whether the attempt is not charged. */
   readonly refund: boolean
-  /** What closes the claim, and whether it is written (a plain task's `done` is not). */
-  readonly closing: "done" | "error" | "retry" | "released"
+  /** What closes the claim, whatever status stays; null for nothing, where the database refuses it. */
+  readonly closing: "done" | "error" | "retry" | "released" | null
   readonly closingSeq: number
   /** With `unwoundMs` where the handler was interrupted because of a cancel. */
   readonly closingData: string
+  /** Whether `closing` is written (a plain task's `done` is not). */
   readonly announce: boolean
 }
 
@@ -132,7 +133,7 @@ with said as (
            || case when found = 'processing' and delay is not null
                 then jsonb_build_object('runAt', run_at) else '{}' end
     from settled
-   where found <> 'processing' or announce
+   where closing is not null and (found <> 'processing' or announce)
       on conflict do nothing
 )
 select (select array_agg(id) from settled) as accepted,
