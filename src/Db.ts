@@ -11,7 +11,6 @@ import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
-import * as Predicate from "effect/Predicate"
 import * as RcRef from "effect/RcRef"
 import * as Reactivity from "effect/reactivity/Reactivity"
 import * as Scope from "effect/Scope"
@@ -69,11 +68,14 @@ const transientStates = new Set([
  * @since 0.1.0
  */
 export const isTransient = (error: SqlError.SqlError): boolean =>
-  error.isRetryable || transientStates.has(sqlState(error) ?? "") || isQueueFull(error)
+  error.isRetryable || transientStates.has(sqlState(error) ?? "") || isFullNotificationQueue(error)
 
-// 54000 is said of values, too. This one is of the server's queue of notifications.
-const isQueueFull = ({ reason: { cause } }: SqlError.SqlError) =>
-  Predicate.hasProperty(cause, "routine") && cause.routine === "PreCommit_Notify"
+// It shares a SQLSTATE with what no later attempt can store, and its words are translated.
+const isFullNotificationQueue = (error: SqlError.SqlError): boolean => {
+  const { cause } = error.reason
+  return sqlState(error) === "54000" && typeof cause === "object" && cause !== null && "file" in cause &&
+    cause.file === "async.c"
+}
 
 /**
  * Runs a transaction. A connection lost on the way is a failure here, not the defect that the driver makes of it.

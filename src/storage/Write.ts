@@ -76,6 +76,9 @@ const notificationBytes = 7999
  * Events of a claim that this worker has lost are not stored, and it is told which. Repeating the statement changes nothing.
  * Rows are looked up one by one from the values given: a plan that began with the rows would walk all that are locked.
  *
+ * A closing event comes after whatever is stored: a worker that puts back what it does not know, as the server has lost an
+ * outcome, cannot know its events either.
+ *
  * @category statements
  * @since 0.1.0
  */
@@ -119,7 +122,9 @@ with said as (
     t.error, held.found, held.closing, held.seq, held.data, held.announce, held.delay
 ), closed as (
   insert into ${s}.task_events (task_id, epoch, seq, type, data)
-  select id, epoch, seq,
+  select id, epoch,
+         greatest(seq, (select max(e.seq) + 1 from ${s}.task_events e
+                         where e.task_id = settled.id and e.epoch = settled.epoch)),
          case found when 'processing' then closing when 'completed' then 'done' when 'failed' then 'error'
                     when 'queued' then 'released' else found end,
          jsonb_build_object('startedAt', started_at, 'worker', $1::text)

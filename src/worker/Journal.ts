@@ -121,7 +121,13 @@ export class Journal extends Context.Service<Journal, {
         const passed = ({ attempt, given }: Item) => {
           heldUp.delete(attempt)
           if (refused.delete(attempt) && refused.size === 0) problems.resolve(problem)
+          if (attempt.givenUp) problems.resolve(attempt.key)
           if (given === undefined && attempt.refusedAt !== -Infinity) attempt.refusedAt = undefined
+        }
+
+        const resolve = (attempt: Attempt) => {
+          if (refused.delete(attempt) && refused.size === 0) problems.resolve(problem)
+          if (attempt.givenUp) problems.resolve(attempt.key)
         }
 
         // Its claim was lost, be it that the same worker has it again: an outcome would tell of something that nobody can read.
@@ -250,7 +256,7 @@ export class Journal extends Context.Service<Journal, {
         const refuse = (item: Item, error: StorageError.StorageError): Effect.Effect<void> =>
           Effect.suspend(() => {
             const { attempt } = item
-            if (attempt.givenUp) return tryAgain(item, error)
+            if (attempt.givenUp) return again(item)
             if (StorageError.scope(error) === "entry") {
               const now = monotonicMillis(clock)
               attempt.refusedAt ??= now
@@ -271,42 +277,47 @@ export class Journal extends Context.Service<Journal, {
             const { attempt } = item
             const known = refused.has(attempt)
             refused.add(attempt)
-            backlog.hold(attempt)
-            const id = `task ${attempt.row.id}`
+            const others = refused.size === 1 ? "" : ` and ${refused.size - 1} others`
             problems.report(
               problem,
-              `the database refuses what ${refused.size === 1 ? id : `${refused.size} tasks, such as ${id},`} ` +
-                `${refused.size === 1 ? "has" : "have"} to say: ${error.message}`
+              `the database refuses what task ${attempt.row.id}${others} has to say: ${error.message}`
             )
             return Effect.andThen(
-              known
-                ? Effect.void
-                : log(attempt, "the database refuses what a task has to say: it is tried again", error),
-              later(attempt, () => backlog.retry(item))
+              known ? Effect.void : log(attempt, "the database refuses what a task says: it is tried again", error),
+              again(item)
             )
           })
 
-        // What follows an event moves up. A task is left to the sweep.
-        const giveUp = (item: Item, error: StorageError.StorageError) => {
-          const { attempt, given = item } = item
-          if (item.event === undefined) {
+        const again = (item: Item) =>
+          Effect.suspend(() => {
+            backlog.hold(item.attempt)
+            return later(item.attempt, () => backlog.retry(item))
+          })
+
+        // What follows an event moves up. A task is left to the sweep, unless its outcome can be written before.
+        const giveUp = (item: Item, error: StorageError.StorageError) =>
+          Effect.suspend(() => {
+            const { attempt } = item
+            if (item.event !== undefined) {
+              attempt.dropped++
+              finish(item, "accepted")
+              return Effect.andThen(
+                log(attempt, "an event is given up: the database takes it in no form", error),
+                rest(attempt)
+              )
+            }
+            resolve(attempt)
             attempt.givenUp = true
+            problems.report(attempt.key, `the outcome of task ${attempt.row.id} is given up: ${error.message}`)
             return Effect.andThen(
               log(
                 attempt,
-                "an outcome is given up, as the database refuses it in every form: its lease is left to expire",
+                "an outcome is given up, and its lease left to expire: the database takes it in no form",
                 error
               ),
-              tryAgain(given, error)
+              again(item.given ?? item)
             )
-          }
-          attempt.dropped++
-          finish(item, "accepted")
-          return Effect.andThen(
-            log(attempt, "an event is given up, as the database refuses it in every form", error),
-            rest(attempt)
-          )
-        }
+          })
 
         const rest = (attempt: Attempt) =>
           Effect.sync(() => {

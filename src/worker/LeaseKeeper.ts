@@ -64,7 +64,8 @@ export class LeaseKeeper extends Context.Service<LeaseKeeper, {
 
       // What is its own is told in any case: a lease that cannot be renewed is not one that was lost.
       const renewAll = Effect.suspend(() => {
-        const except = aside.ids()
+        const givenUp = [...supervisor.held()].flatMap((attempt) => attempt.givenUp ? attempt.row.id : [])
+        const except = [...aside.ids(), ...givenUp]
         return store.renew(workerId, leaseMillis, except).pipe(
           Effect.catchIf(isOfRows, () =>
             Effect.tap(store.own(workerId), (own) =>
