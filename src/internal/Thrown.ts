@@ -30,4 +30,5 @@ export const messageOf = (value: unknown): string =>
   (quietly(() => Object.prototype.toString.call(value)) ?? "a value that cannot be read")
 
 /** The stack of an error. */
-export const stackOf = (value: unknown): string | undefined => isInstance(value, Error) ? text(value, "stack") : undefined
+export const stackOf = (value: unknown): string | undefined =>
+  isInstance(value, Error) ? text(value, "stack") : undefined

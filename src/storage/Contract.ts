@@ -51,6 +51,8 @@ export interface Report {
   readonly closesCancelled: boolean
   /** Whether our migrations have run here. */
   readonly migrated: boolean
+  /** Whether events refer to tasks by a foreign key. */
+  readonly referencing: boolean
 }
 
 const required = {
@@ -127,7 +129,11 @@ export const check = Effect.fnUntraced(function*(sql: SqlClient.SqlClient, schem
             and (select array_agg(a.attname::text order by a.attname) from pg_attribute a
                   where a.attrelid = t.oid and a.attnum = any(x.indkey)) = array['epoch', 'seq', 'task_id']) as keyed,
        (select coalesce(array_agg(g.tgname), '{}') from pg_trigger g join pg_class t on t.oid = g.tgrelid
-         where t.relnamespace = n.oid and t.relname = 'tasks' and g.tgenabled <> 'D') as triggers
+         where t.relnamespace = n.oid and t.relname = 'tasks' and g.tgenabled <> 'D') as triggers,
+       exists (
+         select from pg_constraint k
+           join pg_class e on e.oid = k.conrelid and e.relname = 'task_events' and e.relnamespace = n.oid
+           join pg_class t on t.oid = k.confrelid and t.relname = 'tasks' and t.relnamespace = n.oid) as referencing
   from pg_namespace n left join pg_class i on i.relnamespace = n.oid
  where n.nspname = $1 group by n.oid`,
     [schema]
@@ -164,7 +170,8 @@ export const check = Effect.fnUntraced(function*(sql: SqlClient.SqlClient, schem
       ended: names.has("tasks_ended_idx")
     },
     closesCancelled: names.has("tasks_cancel"),
-    migrated: own?.migrated ?? false
+    migrated: own?.migrated ?? false,
+    referencing: own?.referencing ?? false
   }
   return report
 }, StorageError.refine("read the catalogs"))
@@ -180,6 +187,7 @@ interface Own {
   readonly indexes: ReadonlyArray<string>
   readonly triggers: ReadonlyArray<string>
   readonly migrated: boolean
+  readonly referencing: boolean
   readonly keyed: boolean
 }
 

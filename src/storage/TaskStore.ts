@@ -135,8 +135,10 @@ export class TaskStore extends Context.Service<TaskStore, {
     readonly schema: string
     readonly columns: OptionalColumns
     readonly indexes: Pick<Indexes, "ended">
+    /** Whether events refer to tasks by a foreign key. */
+    readonly referencing: boolean
   }) => {
-    const { columns, indexes, schema, sql } = options
+    const { columns, indexes, referencing, schema, sql } = options
     const s = Names.quote(schema)
     const run = <Row extends object>(operation: string, text: string, parameters: ReadonlyArray<unknown>) =>
       StorageError.refine(operation)(sql.unsafe<Row>(text, parameters))
@@ -164,7 +166,7 @@ export class TaskStore extends Context.Service<TaskStore, {
     const claimAll = claims(true)
     const claimListed = claims(false)
     const further = Claim.further(s, columns)
-    const write = Write.statement(s, schema, columns)
+    const write = Write.statement(s, schema, columns, referencing)
     const renew = Hold.renew(s)
     const renewThese = Hold.renewThese(s)
     const own = Hold.own(s)
@@ -205,7 +207,8 @@ export class TaskStore extends Context.Service<TaskStore, {
             accepted: row?.accepted ?? [],
             cancelled: row?.cancelled ?? [],
             overruled: row?.overruled ?? [],
-            refused: row?.refused ?? []
+            refused: row?.refused ?? [],
+            blocked: row?.blocked ?? []
           })
         ),
       inspect: (ids) => ask("read tasks", inspect, [Parameters.int8(ids)]),

@@ -172,7 +172,7 @@ export class Journal extends Context.Service<Journal, {
                 stuckSince = monotonicMillis(clock)
                 measures.writeSeconds.observe((stuckSince - sentAt) / 1000)
                 measures.writeSizes.observe(items.length)
-                measures.eventsWritten += events.length - result.refused.length
+                measures.eventsWritten += events.length - result.refused.length - result.blocked.length
                 return result
               }
             )
@@ -194,12 +194,22 @@ export class Journal extends Context.Service<Journal, {
           const cancelled = new Set(result.cancelled)
           const overruled = new Set(result.overruled)
           const open: Array<Item> = []
-          if (result.refused.length > 0) {
+          const blocked = new Set<Attempt>()
+          if (result.refused.length + result.blocked.length > 0) {
             const said = items.filter(({ event }) => event !== undefined)
             for (const place of result.refused) lose(said[place - 1]!)
+            for (const place of result.blocked) {
+              const item = said[place - 1]!
+              // The others wait behind the first.
+              if (!blocked.has(item.attempt)) yield* again(item)
+              else backlog.free([item])
+              blocked.add(item.attempt)
+            }
           }
           for (const item of items) {
-            if (item.outcome === undefined) finish(item, "accepted")
+            if (blocked.has(item.attempt)) {
+              if (item.outcome !== undefined) backlog.free([item])
+            } else if (item.outcome === undefined) finish(item, "accepted")
             else if (!accepted.has(item.outcome.taskId)) open.push(item)
             else if (overruled.has(item.outcome.taskId)) finish(item, "stale")
             else finish(item, cancelled.has(item.outcome.taskId) ? "cancelled" : "accepted")

@@ -22,7 +22,7 @@ import * as Loop from "./Loop.ts"
 import { Measures } from "./Measures.ts"
 import { Problems } from "./Problems.ts"
 import { Pulses } from "./Pulse.ts"
-import { inHalves, SetAside } from "./SetAside.ts"
+import { inHalves, isOfRows, SetAside } from "./SetAside.ts"
 import { Settings } from "./Settings.ts"
 import { Supervisor } from "./Supervisor.ts"
 
@@ -67,7 +67,7 @@ export class LeaseKeeper extends Context.Service<LeaseKeeper, {
         const givenUp = [...supervisor.held()].flatMap((attempt) => attempt.givenUp ? attempt.row.id : [])
         const except = [...aside.ids(), ...givenUp]
         return store.renew(workerId, leaseMillis, except).pipe(
-          Effect.catchIf((error) => !error.transient, () =>
+          Effect.catchIf(isOfRows, () =>
             Effect.tap(store.own(workerId), (own) =>
               inHalves(
                 own.flatMap(({ id }) => except.includes(id) ? [] : id),

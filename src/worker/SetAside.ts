@@ -4,7 +4,7 @@
  */
 import type * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
-import type { StorageError } from "../storage/StorageError.ts"
+import { scope, type StorageError } from "../storage/StorageError.ts"
 import { monotonicMillis } from "./Attempt.ts"
 import type { Problems } from "./Problems.ts"
 
@@ -68,37 +68,29 @@ export class SetAside {
   }
 }
 
-// SQLSTATEs of class 42 speak of a right, a table, a column. So many rows in a row that are refused for it, and none that is
-// not, and it is not the rows.
-const enoughOfThem = 10
-
 /**
  * Runs a statement over all of `held`; where it is refused, over each half by itself, until what is refused is alone.
- * Transient errors are the caller's, and so is what every row would be refused for.
+ * Transient errors are the caller's, and so is what any row would be refused for.
  */
 export const inHalves = <A, H extends bigint | { readonly id: bigint }>(
   held: ReadonlyArray<H>,
   run: (held: ReadonlyArray<H>) => Effect.Effect<A, StorageError>,
   refused: (id: bigint, error: StorageError) => Effect.Effect<void>
-): Effect.Effect<ReadonlyArray<A>, StorageError> => {
-  const answers: Array<A> = []
-  let alone = 0
-  const halve = (some: ReadonlyArray<H>): Effect.Effect<void, StorageError> =>
-    run(some).pipe(
-      Effect.map((answer) => {
-        answers.push(answer)
-      }),
-      Effect.catchIf((error) => !error.transient, (error) => {
-        if (some.length > 1) {
-          const middle = some.length >> 1
-          return Effect.andThen(halve(some.slice(0, middle)), halve(some.slice(middle)))
-        }
-        if (++alone >= enoughOfThem && answers.length === 0 && error.sqlState?.startsWith("42") === true) {
-          return Effect.fail(error)
-        }
-        const [row] = some
-        return refused(typeof row === "object" ? row.id : row as bigint, error)
-      })
-    )
-  return held.length === 0 ? Effect.succeed([]) : Effect.as(halve(held), answers)
-}
+): Effect.Effect<ReadonlyArray<A>, StorageError> =>
+  held.length === 0 ? Effect.succeed([]) : run(held).pipe(
+    Effect.map((answer): ReadonlyArray<A> => [answer]),
+    Effect.catchIf(isOfRows, (error) => {
+      if (held.length === 1) {
+        const [row] = held
+        return Effect.as(refused(typeof row === "object" ? row.id : row!, error), [])
+      }
+      const middle = held.length >> 1
+      return Effect.map(
+        Effect.all([inHalves(held.slice(0, middle), run, refused), inHalves(held.slice(middle), run, refused)]),
+        ([first, second]) => [...first, ...second]
+      )
+    })
+  )
+
+/** Whether a statement may be refused because of one of its rows. */
+export const isOfRows = (error: StorageError): boolean => !error.transient && scope(error) !== "statement"

@@ -50,7 +50,7 @@ const emptyStore = Effect.gen(function*() {
   return yield* Harness.makeStore
 })
 
-const none = { accepted: [], cancelled: [], overruled: [], refused: [] }
+const none = { accepted: [], cancelled: [], overruled: [], refused: [], blocked: [] }
 
 layer(Harness.database, { excludeTestServices: true })("write", (it) => {
   it.effect("stores events, then the outcome with what closes the claim", () =>

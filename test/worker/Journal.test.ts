@@ -66,7 +66,8 @@ const make = Effect.fnUntraced(function*(refuses: (entry: Entry) => StorageError
         accepted: outcomes.map(({ taskId }) => taskId),
         cancelled: [],
         overruled: [],
-        refused: []
+        refused: [],
+        blocked: []
       })
     })
   const services = yield* Layer.build(
