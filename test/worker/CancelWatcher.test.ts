@@ -2,7 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Effect, Layer, Queue } from "effect"
 import { TestClock } from "effect/testing"
 import { StorageError } from "../../src/storage/StorageError.ts"
-import { TaskStore } from "../../src/storage/TaskStore.ts"
+import { type Held, TaskStore } from "../../src/storage/TaskStore.ts"
 import type { Attempt } from "../../src/worker/Attempt.ts"
 import { CancelWatcher } from "../../src/worker/CancelWatcher.ts"
 import { Measures } from "../../src/worker/Measures.ts"
@@ -28,11 +28,11 @@ describe("a look for cancelled tasks", () => {
           Supervisor,
           {
             held: () => held.values(),
-            interrupt: ({ id }) => {
+            interrupt: ({ id }: Held) => {
               interrupted.push(id)
               return true
             }
-          } as Supervisor["Service"]
+          } as unknown as Supervisor["Service"]
         ),
         Layer.succeed(WakeUps, { cancelled: yield* Queue.unbounded<bigint | undefined>() } as WakeUps["Service"]),
         Layer.succeed(Settings, { pollMillis: 1000, workerId: "worker" } as Settings["Service"]),
