@@ -176,7 +176,7 @@ select looked.id, looked.epoch
  union all
 select min(id) - 1, null from looked having count(*) = ${looked(indexed)}`
 
-const looked = (indexed: boolean) => indexed ? 1000 : 5000
+const looked = (indexed: boolean) => indexed ? 500 : 5000
 
 /**
  * Closes the tasks $1 that were cancelled under the epochs $2 and are held by nobody.

@@ -269,7 +269,7 @@ layer(Harness.database, { excludeTestServices: true })("what nobody else does", 
           from = look.next
         }
         assert.sameMembers(found, [failed, plain])
-        assert.strictEqual(looks, indexed ? 7 : 2)
+        assert.strictEqual(looks, indexed ? 13 : 2)
         for (const id of found) {
           assert.deepInclude(yield* Harness.rowOf(id), { status: "cancelled", epoch: 2n })
           assert.deepInclude((yield* Harness.eventsOf(id)).at(-1), { epoch: 2n, seq: 1, type: "cancelled" })

@@ -14,6 +14,13 @@ import { Sweeper } from "../../src/worker/Sweeper.ts"
 
 const away = (transient: boolean) => new StorageError({ operation: "sweep", transient, cause: new Error("away") })
 
+/** A statement that is refused with the rows `bad`, and takes the others out of `rows`. */
+const refusing = (rows: Set<bigint>, bad: bigint) => (ids: ReadonlyArray<bigint>) =>
+  Effect.suspend(() => {
+    if (ids.includes(bad)) return Effect.fail(away(false))
+    return Effect.sync(() => ids.filter((id) => rows.delete(id)))
+  })
+
 interface Row extends Held {
   /** In seconds. */
   lease: number
@@ -30,6 +37,9 @@ const sweeping = Effect.gen(function*() {
     taken: new Map<bigint, number>(),
     takes: [] as Array<number>,
     away: false,
+    unclosed: new Set<bigint>(),
+    unknown: new Set<bigint>(),
+    statements: 0,
     insert: (id: bigint, lease: number) => {
       const row: Row = { id, epoch: 1n, lease }
       table.rows.set(id, row)
@@ -63,7 +73,23 @@ const sweeping = Effect.gen(function*() {
           })
         )
       }),
-    unclosed: () => Effect.succeed({ found: [], next: undefined })
+    // newest first, and 10 with each look
+    unclosed: (from = 2n ** 62n) =>
+      Effect.sync(() => {
+        table.statements++
+        return {
+          found: [...table.unclosed].filter((id) => id <= from && id > from - 10n).map((id) => ({ id, epoch: 1n })),
+          next: from <= 10n ? undefined : from > 1000n ? 1000n : from - 10n
+        }
+      }),
+    close: (found) => Effect.map(refusing(table.unclosed, 995n)(found.map(({ id }) => id)), ({ length }) => length),
+    unknown: (_, queues, except) =>
+      Effect.sync(() => {
+        assert.deepStrictEqual(queues, ["served"])
+        return [...table.unknown].filter((id) => !except.includes(id)).slice(0, batch)
+      }),
+    failUnknown: (ids) =>
+      Effect.map(refusing(table.unknown, 1500n)(ids), (failed) => failed.map((id) => ({ id, type: "alien" })))
   })
   const problems = yield* Problems
   const services = Layer.mergeAll(
@@ -73,7 +99,13 @@ const sweeping = Effect.gen(function*() {
     Layer.succeed(HandlerRegistry, { types: ["a"] } as unknown as HandlerRegistry["Service"]),
     Layer.succeed(
       Settings,
-      { leaseMillis: 30_000, pollMillis: 1000, sweepMillis: 5000, unknownTypes: "leave" } as Settings["Service"]
+      {
+        leaseMillis: 30_000,
+        pollMillis: 1000,
+        sweepMillis: 5000,
+        unknownTypes: "fail",
+        queues: new Map([["served", 1]])
+      } as unknown as Settings["Service"]
     )
   )
   const { run } = yield* Sweeper.pipe(
@@ -171,5 +203,27 @@ describe("a sweep", () => {
       assert.strictEqual(table.rows.size, 0)
       yield* TestClock.adjust("5 seconds")
       assert.isEmpty(problems.all())
+    })))
+})
+
+describe("what nobody else does", () => {
+  it.effect("is done to the end, in the queues that are served, though one row is refused", () =>
+    run(Effect.gen(function*() {
+      const { problems, table } = yield* sweeping
+      for (let id = 1n; id <= 2500n; id++) table.unknown.add(id)
+      yield* TestClock.adjust("1 second")
+      assert.deepStrictEqual([...table.unknown], [1500n])
+      for (const id of [999n, 995n, 991n, 989n, 500n]) table.unclosed.add(id)
+      yield* TestClock.adjust("5 seconds")
+      // where some are found there may be more, and the older ones have their turn
+      assert.deepStrictEqual([...table.unclosed], [995n, 500n])
+      assert.sameMembers(problems.all().map(({ message }) => message), [
+        "task 1500 cannot be failed for its unknown type: Could not sweep: away",
+        "task 995 cannot be closed: Could not sweep: away"
+      ])
+      const before = table.statements
+      yield* TestClock.adjust("250 seconds")
+      assert.deepStrictEqual([...table.unclosed], [995n])
+      assert.isAtMost(table.statements - before, 101)
     })))
 })
