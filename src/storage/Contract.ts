@@ -54,6 +54,8 @@ export interface Report {
   readonly closesCancelled: boolean
   /** Whether our migrations have run here. */
   readonly migrated: boolean
+  /** Whether events refer to tasks by a foreign key. */
+  readonly referencing: boolean
 }
 
 const required = {
@@ -146,7 +148,11 @@ export const read = Effect.fnUntraced(function*(sql: SqlClient.SqlClient, schema
        exists (
          select from pg_trigger g join pg_class t on t.oid = g.tgrelid
           where t.relnamespace = n.oid and t.relname = 'tasks' and g.tgname = 'tasks_cancel' and g.tgenabled in (
-                'A', case current_setting('session_replication_role') when 'replica' then 'R' else 'O' end)) as closes
+                'A', case current_setting('session_replication_role') when 'replica' then 'R' else 'O' end)) as closes,
+       exists (
+         select from pg_constraint k
+           join pg_class e on e.oid = k.conrelid and e.relname = 'task_events' and e.relnamespace = n.oid
+           join pg_class t on t.oid = k.confrelid and t.relname = 'tasks' and t.relnamespace = n.oid) as referencing
   from pg_namespace n left join pg_class i on i.relnamespace = n.oid
  where n.nspname = $1 group by n.oid`,
     [schema]
@@ -184,7 +190,8 @@ export const read = Effect.fnUntraced(function*(sql: SqlClient.SqlClient, schema
       ended: names.has("tasks_ended_idx")
     },
     closesCancelled: own?.closes ?? false,
-    migrated: own?.migrated ?? false
+    migrated: own?.migrated ?? false,
+    referencing: own?.referencing ?? false
   }
   return report
 }, StorageError.refine("read the catalogs"))
@@ -201,6 +208,7 @@ interface Own {
   readonly triggers: ReadonlyArray<string>
   readonly closes: boolean
   readonly migrated: boolean
+  readonly referencing: boolean
   readonly keyed: boolean
 }
 

@@ -172,7 +172,7 @@ select f.place, t.type as task_type, t.status, t.epoch as task_epoch, ${over} as
        e.epoch, e.seq, e.type, e.data, e.created_at, e.found,
        coalesce(sum(e.size) over (order by f.place, e.epoch, e.seq rows unbounded preceding) - e.size < $6, true) as fits,
        coalesce(last.seq, 0) as last_seq, last.type as last_type,
-       case when ${over} and coalesce(last.type not in ('done', 'error', 'cancelled'), true) then t.error::text end as error,
+       case when ${over} and last.type is distinct from 'error' then t.error::text end as error,
        t.started_at, coalesce(t.finished_at, t.started_at, t.created_at) as closed_at
   from unnest($1::bigint[], $2::bigint[], $3::int[]) with ordinality as f(id, epoch, seq, place)
   join ${s}.tasks t on t.id = f.id

@@ -44,9 +44,10 @@ export class WakeUps extends Context.Service<WakeUps, {
       let lostSince: number | undefined = now()
       if (!listening) return WakeUps.of({ queued, cancelled, lostSince: () => lostSince, run: Effect.never })
       const pulse = (yield* Pulses).make("taking notifications")
-      const signals = yield* Listener.make(config, [Names.channel(schema, "task_queued"), cancelledChannel], () => {
+      const lost = () => {
         lostSince ??= now()
-      })
+      }
+      const signals = yield* Listener.make(config, [Names.channel(schema, "task_queued"), cancelledChannel], lost, true)
       const take = (signal: Listener.Signal) => {
         if (signal._tag === "Subscribed") {
           lostSince = undefined

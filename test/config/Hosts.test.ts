@@ -35,7 +35,7 @@ const connect = (env: Record<string, string>) =>
     Context.get(PgClient.PgClient)
   )
 
-const portOf = Effect.fnUntraced(function*(sql: PgClient.PgClient) {
+const portOf = Effect.fnUntraced(function*(sql: SqlClient.SqlClient) {
   const [row] = yield* sql<{ readonly port: string }>`select current_setting('port') as port`
   return Number(row!.port)
 })

@@ -51,7 +51,8 @@ describe("migrations", () => {
         columns: { timeout: true, uniqueKey: true, tag: true, userId: true, metadata: true },
         indexes: { claim: true, locked: true, ended: true },
         closesCancelled: true,
-        migrated: true
+        migrated: true,
+        referencing: false
       })
     }).pipe(Effect.provide(empty)))
 
