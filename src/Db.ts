@@ -11,6 +11,7 @@ import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
+import * as Predicate from "effect/Predicate"
 import * as RcRef from "effect/RcRef"
 import * as Reactivity from "effect/reactivity/Reactivity"
 import * as Scope from "effect/Scope"
@@ -68,14 +69,24 @@ const transientStates = new Set([
  * @since 0.1.0
  */
 export const isTransient = (error: SqlError.SqlError): boolean =>
-  error.isRetryable || transientStates.has(sqlState(error) ?? "") || isFullNotificationQueue(error)
+  (error.isRetryable && !isTooLarge(error)) || transientStates.has(sqlState(error) ?? "") ||
+  isFullNotificationQueue(error)
+
+/**
+ * Whether a row is larger than the client's `maxMessageSize`. The driver gives its connection up for it, but the next one
+ * would meet the same row.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export const isTooLarge = ({ reason: { cause } }: SqlError.SqlError): boolean =>
+  Predicate.hasProperty(cause, "_tag") && cause._tag === "PgProtocolParseError" &&
+  String(cause).includes("maxMessageSize")
 
 // It shares a SQLSTATE with what no later attempt can store, and its words are translated.
-const isFullNotificationQueue = (error: SqlError.SqlError): boolean => {
-  const { cause } = error.reason
-  return sqlState(error) === "54000" && typeof cause === "object" && cause !== null && "file" in cause &&
-    cause.file === "async.c"
-}
+const isFullNotificationQueue = (error: SqlError.SqlError): boolean =>
+  sqlState(error) === "54000" && Predicate.hasProperty(error.reason.cause, "file") &&
+  error.reason.cause.file === "async.c"
 
 /**
  * Runs a transaction. A connection lost on the way is a failure here, not the defect that the driver makes of it.

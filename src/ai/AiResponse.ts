@@ -128,22 +128,35 @@ export const handler: Task.HandlerFn<typeof AiResponse, LanguageModel.LanguageMo
   const { maxOutputTokens, model, temperature } = payload
   // Joined now and then: a text that grows word by word otherwise keeps every word with a node of its own.
   let pieces: Array<string> = []
-  let end!: ModelAnswer.End
+  let end: ModelAnswer.End | undefined
+  let counted: ModelAnswer.Usage | null = null
+  let answering = model ?? "unknown"
 
-  yield* ModelAnswer.stream(promptOf(payload), { model, temperature, maxOutputTokens }).pipe(
+  const tell = Effect.suspend(() =>
+    counted === null ? Effect.void : emit({ _tag: "usage", ...counted, model: answering })
+  )
+  const hear = (usage: ModelAnswer.Usage | null) => {
+    counted = usage
+  }
+  yield* ModelAnswer.stream(promptOf(payload), { model, temperature, maxOutputTokens }, hear).pipe(
     Stream.runForEach((piece) => {
+      answering = piece.model
       if (piece._tag === "Text") {
         pieces.push(piece.text)
         if (pieces.length === 1000) pieces = [pieces.join("")]
         return emit({ _tag: "text_delta", text: piece.text })
       }
       end = piece
-      return piece.usage === null ? Effect.void : emit({ _tag: "usage", ...piece.usage, model: piece.model })
-    })
+      counted = piece.usage ?? counted
+      return Effect.void
+    }),
+    Effect.ensuring(tell)
   )
 
-  const finishReason = yield* ModelAnswer.finishReason(end)
-  return { text: pieces.join(""), finishReason, usage: end.usage, model: end.model }
+  // Every answer has an end.
+  const { usage, ...rest } = end!
+  const finishReason = yield* ModelAnswer.finishReason({ usage, ...rest })
+  return { text: pieces.join(""), finishReason, usage, model: rest.model }
 })
 
 const promptOf = ({ messages, prompt, system }: Payload): ReadonlyArray<Prompt.MessageEncoded> => [

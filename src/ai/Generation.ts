@@ -107,6 +107,8 @@ export const generate = Effect.fnUntraced(function*<A>(
   const kept: Array<A> = []
   const faults: Array<string> = []
   let usage: ModelAnswer.Usage | null = null
+  // What is known of an answer that is not at its end.
+  let counted: ModelAnswer.Usage | null = null
   let model = settings.model ?? "unknown"
 
   const warn = (text: string, index?: number) => {
@@ -125,15 +127,21 @@ export const generate = Effect.fnUntraced(function*<A>(
 
     const { element, instructions, prompt } = request(missing, kept)
     const schema = Field.listJsonSchema(list, element, { minimum: exact ? missing : 1, maximum: missing })
-    yield* ModelAnswer.stream([
-      { role: "system", content: `${instructions}\n\n${form}\n${JSON.stringify(schema)}` },
-      { role: "user", content: faults.length === 0 ? prompt : `${prompt}\n\n${avoid(faults)}` }
-    ], { model: settings.model, json: { name: list, schema } }).pipe(
+    yield* ModelAnswer.stream(
+      [
+        { role: "system", content: `${instructions}\n\n${form}\n${JSON.stringify(schema)}` },
+        { role: "user", content: faults.length === 0 ? prompt : `${prompt}\n\n${avoid(faults)}` }
+      ],
+      { model: settings.model, json: { name: list, schema } },
+      (usage) => {
+        counted = usage
+      }
+    ).pipe(
       Stream.runForEachWhile(Effect.fnUntraced(function*(piece) {
         model = piece.model
         if (piece._tag === "End") {
           end = piece
-          usage = sum(usage, piece.usage)
+          counted = piece.usage ?? counted
           return true
         }
         if (kept.length === enough) {
@@ -153,6 +161,16 @@ export const generate = Effect.fnUntraced(function*<A>(
           index++
         }
         return kept.length === enough || (dropped <= missing && reader.state() !== "broken")
+      })),
+      // What breaks off behind the last element has broken nothing.
+      Effect.catch((error) =>
+        kept.length === enough || (!exact && kept.length > 0 && reader.state() === "closed")
+          ? Effect.void
+          : Effect.fail(error)
+      ),
+      Effect.ensuring(Effect.sync(() => {
+        usage = sum(usage, counted)
+        counted = null
       }))
     )
 

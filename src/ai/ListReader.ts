@@ -2,8 +2,9 @@
  * Reads a list out of a model's answer while the answer is being written.
  *
  * The answer should be a JSON document `{ "<list>": [ … ] }`. Models without
- * structured output also write the bare array, Markdown fences, and prose
- * before and after; the reader finds the list in all of that.
+ * structured output also write the bare array, Markdown fences, prose before
+ * and after, and their thoughts first, in `<think>`; the reader finds the list
+ * in all of that.
  *
  * @since 0.1.0
  */
@@ -44,6 +45,9 @@ export type State = "empty" | "open" | "closed" | "broken"
  * @since 0.1.0
  */
 export const limits = { length: 4 * 1024 * 1024, depth: 32, falseStarts: 1000 }
+
+const opening = "<think>"
+const closing = "</think>"
 
 /**
  * Starts reading an answer. A bare array counts if its elements are objects.
@@ -92,11 +96,29 @@ export const make = (list: string): ListReader => {
     return parser
   }
 
+  // What a model thinks of can look like the list.
+  let thoughts: "perhaps" | "in them" | "none" = "perhaps"
+  let held = ""
+  const withoutThoughts = (piece: string): string => {
+    if (thoughts === "none") return piece
+    held += piece
+    if (thoughts === "perhaps") {
+      const start = held.trimStart()
+      if (opening.startsWith(start)) return ""
+      thoughts = start.startsWith(opening) ? "in them" : "none"
+    }
+    const end = thoughts === "none" ? 0 : held.indexOf(closing)
+    const rest = end < 0 ? "" : held.slice(thoughts === "none" ? 0 : end + closing.length)
+    if (end >= 0) thoughts = "none"
+    held = thoughts === "none" ? "" : held.slice(-closing.length)
+    return rest
+  }
+
   const read = (piece: string): ReadonlyArray<Schema.Json> => {
     elements = []
     length += piece.length
     if (length > limits.length) state = "broken"
-    let text = piece
+    let text = withoutThoughts(piece)
     let at = 0
     // where in the text the document begins, unless that was in an earlier piece
     let start: number | undefined

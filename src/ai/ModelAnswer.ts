@@ -64,17 +64,22 @@ export interface End {
 
 /**
  * Asks the model and streams its answer. Ending the stream early aborts the
- * request.
+ * request. `counted` hears what the provider has counted so far: where the
+ * answer does not come to its end, nothing else tells.
  *
  * @category streaming
  * @since 0.1.0
  */
 export const stream = (
   prompt: ReadonlyArray<Prompt.MessageEncoded>,
-  settings: Settings
+  settings: Settings,
+  counted?: (usage: Usage | null) => void
 ): Stream.Stream<Text | End, ModelError.ModelError, LanguageModel.LanguageModel> =>
   LanguageModel.streamText({ prompt }).pipe(
-    Stream.provideService(ModelSettings, settings),
+    Stream.provideService(ModelSettings, {
+      ...settings,
+      ...(counted !== undefined && { counted: (usage) => counted(usageOf(usage)) })
+    }),
     Stream.mapError((error) => ModelError.fromReason(error.reason)),
     Stream.mapEffect((part) => part.type === "error" ? Effect.fail(fromErrorPart(part.error)) : Effect.succeed(part)),
     Stream.concat(Stream.succeed({ type: "closed" } as const)),
@@ -117,7 +122,7 @@ const highSurrogateAtEnd = /[\uD800-\uDBFF]$/
 // a half without its other half is no character and cannot be stored in PostgreSQL
 const wellFormed = (text: string): string => text.replace(/\p{Surrogate}/gu, "\uFFFD")
 
-const usageOf = ({ inputTokens, outputTokens }: Response.Usage): Usage | null => {
+const usageOf = ({ inputTokens, outputTokens }: Response.FinishPartEncoded["usage"]): Usage | null => {
   if (inputTokens.total === undefined && outputTokens.total === undefined) return null
   const input = inputTokens.total ?? 0
   const output = outputTokens.total ?? 0

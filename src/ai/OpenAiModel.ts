@@ -11,7 +11,9 @@ import type * as Response from "effect/ai/Response"
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Config from "effect/Config"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Latch from "effect/Latch"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
@@ -41,6 +43,11 @@ export interface Options {
    * models of its own, so there a request without a model fails.
    */
   readonly model?: string | undefined
+  /**
+   * How long a provider may be silent in the middle of an answer: from its first word, thought or call on. What comes
+   * before that, such as a model that is loaded, is for the task's timeout. Default: 60 seconds.
+   */
+  readonly idleTimeout?: Duration.Input | undefined
 }
 
 /**
@@ -51,8 +58,10 @@ export interface Options {
  */
 export const openAiUrl = "https://api.openai.com/v1"
 
+const defaultIdleMillis = 60_000
+
 /**
- * The options that the environment names: `OPENAI_API_KEY`, `OPENAI_BASE_URL` and `OPENAI_MODEL`. None if neither a key
+ * The options that the environment names: `OPENAI_API_KEY`, `OPENAI_BASE_URL`, `OPENAI_MODEL` and `AI_IDLE_TIMEOUT`. None if neither a key
  * nor an endpoint is set.
  *
  * @category config
@@ -78,13 +87,20 @@ export const config: Config.Config<Option.Option<Options>> = Config.map(
         ? Effect.fail(Variable.malformed("OPENAI_BASE_URL", withoutSecrets(url.pipe(Option.getOrThrow)), allowedUrl))
         : Effect.succeed(url)
     }),
-    model: Variable.make("OPENAI_MODEL", "the name of a model", (text) => Option.some(text))
+    model: Variable.make("OPENAI_MODEL", "the name of a model", (text) => Option.some(text)),
+    idleTimeout: Variable.withDefault(
+      "AI_IDLE_TIMEOUT",
+      "a whole number of milliseconds from 1000 to 86400000",
+      Variable.wholeNumber(1000, 86_400_000),
+      defaultIdleMillis
+    )
   }),
-  ({ apiKey, baseUrl, model }) =>
+  ({ apiKey, baseUrl, idleTimeout, model }) =>
     Option.isNone(apiKey) && Option.isNone(baseUrl) ? Option.none() : Option.some({
       apiKey: Option.getOrUndefined(apiKey),
       baseUrl: Option.getOrUndefined(baseUrl),
-      model: Option.getOrUndefined(model)
+      model: Option.getOrUndefined(model),
+      idleTimeout
     })
 )
 
@@ -120,8 +136,10 @@ export const providerOf = ({ baseUrl = openAiUrl, model }: Options): {
  *   it takes a `temperature`, the first word comes at once, and `maxOutputTokens` are all spent on the answer. A model that
  *   somebody has named thinks as much as it does by default; most of OpenAI's then refuse a `temperature`.
  * - Every answer is streamed, also to `generateText`. Interrupting a request closes its connection at once.
- * - The package's own retries are off, and so is every time limit but that of connecting: how long an answer may take is
- *   for the task's timeout to say.
+ * - The package's own retries are off, and so is every time limit but those of connecting and of silence in the middle of
+ *   an answer: how long an answer may take is for the task's timeout to say.
+ * - An endpoint that sends one JSON document although a stream was asked for is understood. An answer is over with its
+ *   stream, or with `[DONE]`, not with the first reason or count of tokens that is named.
  * - `maxOutputTokens` is sent as `max_completion_tokens` to OpenAI and Azure, whose newer models take nothing else, and
  *   as `max_tokens` to all others, where every server knows it. An endpoint that asks for the new name gets it at once.
  * - A JSON document is asked for with `response_format: json_schema`; `strict` is set if the schema keeps OpenAI's rules
@@ -172,6 +190,7 @@ const make = Effect.fnUntraced(function*(options: Options) {
     return yield* Effect.die(new Error(`baseUrl is ${withoutSecrets(baseUrl)}, but must be ${allowedUrl}`))
   }
   const { hostname, origin, pathname } = new URL(baseUrl)
+  const idleMillis = Duration.toMillis(options.idleTimeout ?? defaultIdleMillis)
   const apiKey = options.apiKey === undefined ? undefined : Redacted.value(options.apiKey)
   const request: OpenAiError.Request = { url: `${origin}${pathname.replace(/\/$/, "")}/chat/completions`, apiKey }
   const client = yield* makeClient(baseUrl, apiKey)
@@ -199,17 +218,13 @@ const make = Effect.fnUntraced(function*(options: Options) {
     return body
   })
 
-  // The scope is that of the stream: where it closes early, the request ends.
-  const open = (body: OpenAI.OpenAI.ChatCompletionCreateParamsStreaming) =>
-    Effect.flatMap(
-      Effect.abortSignal,
-      (signal) => Effect.tryPromise(() => client.chat.completions.create(body, { signal }).asResponse())
-    )
-
-  const ask = (body: OpenAI.OpenAI.ChatCompletionCreateParamsStreaming): ReturnType<typeof open> =>
-    Effect.catch(open(body), (error) => {
+  const ask = (
+    body: OpenAI.OpenAI.ChatCompletionCreateParamsStreaming,
+    signal: AbortSignal
+  ): Effect.Effect<globalThis.Response, Cause.UnknownError> =>
+    Effect.catch(Effect.tryPromise(() => client.chat.completions.create(body, { signal }).asResponse()), (error) => {
       const other = OpenAiRequest.adapted(body, OpenAiError.refusalOf(error.cause))
-      return other === undefined ? Effect.fail(error) : ask(other)
+      return other === undefined ? Effect.fail(error) : ask(other, signal)
     })
 
   const failed = ({ cause }: Cause.UnknownError): Effect.Effect<never, AiError.AiErrorReason> =>
@@ -221,25 +236,45 @@ const make = Effect.fnUntraced(function*(options: Options) {
   ): Stream.Stream<Response.StreamPartEncoded, AiError.AiError> =>
     Stream.unwrap(Effect.gen(function*() {
       const body = yield* bodyOf(options)
-      const response = yield* Effect.catch(ask(body), failed)
-      const type = response.headers.get("content-type") ?? ""
-      if (/html|json/.test(type)) {
-        // Some servers and gateways say with the status of a success what went wrong.
-        const said = type.includes("application/json")
-          ? yield* Effect.orElseSucceed(Effect.tryPromise((): Promise<any> => response.json()), () => undefined)
-          : undefined
-        if (said?.error) {
-          return yield* failed(new Cause.UnknownError({ ...said, headers: response.headers, status: undefined }))
-        }
-        return yield* new AiError.InvalidResponseError({
-          description: `${request.url} answered with ${type} and not with a stream of events`
-        })
+      // The scope is that of the stream: where it closes early, the request ends.
+      const request = yield* Effect.acquireRelease(
+        Effect.sync(() => new AbortController()),
+        (request) => Effect.sync(() => request.abort())
+      )
+      const response = yield* Effect.catch(ask(body, request.signal), failed)
+      const { end, hasBegun, isComplete, read } = OpenAiAnswer.reader((yield* ModelSettings).counted)
+      const clock = yield* Clock.Clock
+      const now = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
+      const begun = Latch.makeUnsafe()
+      let heardAt = 0
+      let isSilent = false
+      // One timer an answer: it looks at when the last piece came.
+      const watch = Effect.gen(function*() {
+        yield* begun.await
+        while (now() < heardAt + idleMillis) yield* Effect.sleep(heardAt + idleMillis - now())
+        isSilent = true
+        request.abort()
+      })
+      yield* Effect.forkScoped(watch)
+      const broken = (error: Cause.UnknownError) => {
+        // A connection that breaks, or falls silent, after the last word has broken nothing.
+        if (isComplete()) return Stream.empty
+        return Stream.fromEffect(
+          isSilent
+            ? failed(new Cause.UnknownError(new Error(`the provider has said nothing for ${idleMillis} ms`)))
+            : failed(error)
+        )
       }
-      const { end, isComplete, read } = OpenAiAnswer.reader()
-      return OpenAiStream.chunks(response).pipe(
-        Stream.mapAccumArray(() => undefined, (_, chunks) => [undefined, chunks.flatMap(read)]),
-        // A connection that breaks after the last word has broken nothing.
-        Stream.catch((error) => isComplete() ? Stream.empty : Stream.fromEffect(failed(error))),
+      const heard = () => {
+        heardAt = now()
+      }
+      return OpenAiStream.chunks(response, heard).pipe(
+        Stream.mapAccumArray(() => undefined, (_, chunks) => {
+          const parts = chunks.flatMap(read)
+          if (hasBegun()) begun.openUnsafe()
+          return [undefined, parts]
+        }),
+        Stream.catch(broken),
         Stream.concat(end)
       )
     })).pipe(Stream.mapError((reason) => AiError.make({ module: "OpenAiModel", method, reason })))

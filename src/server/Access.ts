@@ -22,7 +22,7 @@ import type * as Latch from "effect/Latch"
 import * as Option from "effect/Option"
 import * as Predicate from "effect/Predicate"
 import type * as Scope from "effect/Scope"
-import * as Body from "./Body.ts"
+import * as Json from "../internal/Json.ts"
 import * as Problem from "./Problem.ts"
 import * as Session from "./Session.ts"
 import * as Streams from "./Streams.ts"
@@ -125,7 +125,8 @@ const admitChange = Effect.fnUntraced(function*(request: Request, path: string, 
   }
   if (BigInt(request.headers["content-length"] ?? 0) > ByteSize.toBigInt(maxBodySize)) return yield* tooLarge
   // The request keeps what it has read, for the handler.
-  const issue = Body.issue(yield* request.text)
+  // The body holds the payload.
+  const issue = Json.issue(yield* request.text, "", Json.maxDepth + 1)
   if (issue !== undefined) return yield* refuse(422, issue)
 })
 

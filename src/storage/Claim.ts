@@ -56,8 +56,8 @@ export interface ClaimedRow {
   readonly type: string
   readonly queue: string
   readonly priority: number
-  /** Undefined when it is larger than a worker takes. */
-  readonly payload: Schema.Json | undefined
+  /** JSON text. Undefined when it is larger than a worker takes. */
+  readonly payload: string | undefined
   readonly metadata: Schema.JsonObject
   readonly attempts: number
   readonly maxAttempts: number
@@ -277,13 +277,13 @@ const update = (s: string, columns: OptionalColumns) => `
     date_part('epoch', t.run_at) * 1000 as run_at, date_part('epoch', t.created_at) * 1000 as created_at,
     date_part('epoch', now()) * 1000 as claimed_at,
     case when pg_column_size(t.payload) < 8192 or octet_length(t.payload::text) <= ${maxPayloadBytes}
-      then t.payload end as payload,
+      then t.payload::text end as payload,
     pg_column_size(t.payload) >= 8192 and octet_length(t.payload::text) > ${maxPayloadBytes} as oversized,
     ${
   columns.metadata
     ? `case when pg_column_size(t.metadata) < 8192 or octet_length(t.metadata::text) <= ${maxMetadataBytes}
-      then t.metadata end`
-    : "null::jsonb"
+      then t.metadata::text end`
+    : "null::text"
 } as metadata,
     ${columns.timeout ? "t.timeout_ms" : "null::int"} as timeout_ms,
     ${columns.tag ? "t.tag" : "null::text"} as tag,

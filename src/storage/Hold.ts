@@ -4,6 +4,7 @@
  * @since 0.1.0
  */
 import * as Names from "./Names.ts"
+import * as Times from "./Times.ts"
 
 /**
  * How many rows one statement finds at most.
@@ -63,7 +64,9 @@ const renewed = (s: string) => `
  * @since 0.1.0
  */
 export const cancelled = (s: string): string => `
-select id, epoch, date_part('epoch', clock_timestamp() - finished_at) * 1000 as "cancelledForMillis"
+select id, epoch,
+       case when isfinite(finished_at)
+            then date_part('epoch', clock_timestamp() - finished_at) * 1000 end as "cancelledForMillis"
   from ${s}.tasks where id = any($2::bigint[]) and status = 'cancelled' and locked_by = $1`
 
 /**
@@ -129,7 +132,7 @@ with expired as materialized (
   select id, epoch, 1,
          case status when 'queued' then 'released' when 'failed' then 'error' when 'completed' then 'done'
                      else status end,
-         jsonb_build_object('startedAt', started_at, 'worker', locked_by)
+         jsonb_build_object('startedAt', ${Times.bounded("started_at")}, 'worker', locked_by)
            || case status when 'queued' then jsonb_build_object('reason', 'lease_expired')
                           when 'failed' then coalesce(error, '{"kind": "failure", "tag": "Unknown", "message": ""}')
                                                || '{"willRetry": false}'

@@ -54,7 +54,11 @@ export const fromSqlError = (operation: string, error: SqlError.SqlError): Stora
     operation,
     transient: Db.isTransient(error),
     ...(sqlState === undefined ? {} : { sqlState }),
-    cause: error.reason.cause ?? error
+    cause: Db.isTooLarge(error)
+      ? new Error(
+        "what is stored is larger than the connection reads at once: the client's option `maxMessageSize` raises that"
+      )
+      : error.reason.cause ?? error
   })
 }
 

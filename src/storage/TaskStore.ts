@@ -11,6 +11,7 @@ import * as Option from "effect/Option"
 import type * as Schema from "effect/Schema"
 import type * as SqlClient from "effect/sql/SqlClient"
 import * as Db from "../Db.ts"
+import * as Json from "../internal/Json.ts"
 import * as Claim from "./Claim.ts"
 import type { Indexes, OptionalColumns } from "./Contract.ts"
 import * as Hold from "./Hold.ts"
@@ -275,9 +276,9 @@ interface ClaimRow {
   readonly run_at: number
   readonly created_at: number
   readonly claimed_at: number
-  readonly payload: Schema.Json
+  readonly payload: string
   readonly oversized: boolean
-  readonly metadata: Schema.JsonObject | null
+  readonly metadata: string | null
   readonly timeout_ms: number | null
   readonly tag: string | null
   readonly user_id: string | null
@@ -307,7 +308,7 @@ const decodeClaim = (rows: ReadonlyArray<ClaimRow>): Claimed => {
       queue: row.queue,
       priority: row.priority,
       payload: row.oversized ? undefined : row.payload,
-      metadata: row.metadata ?? {},
+      metadata: row.metadata === null ? {} : Json.parse(row.metadata) as Schema.JsonObject,
       attempts: row.attempts,
       maxAttempts: row.max_attempts,
       timeoutMillis: row.timeout_ms,
@@ -321,6 +322,8 @@ const decodeClaim = (rows: ReadonlyArray<ClaimRow>): Claimed => {
   const inTurn = tasks.toSorted(byTurn)
   const last = inTurn.at(-1)
   const several = rows[0]?.several ?? false
-  const cursor = !several && Number.isFinite(last?.runAt) ? last : undefined
+  // A time that is no exact number of microseconds is no place to go on from.
+  const exact = last !== undefined && Number.isSafeInteger(Math.round(last.runAt * 1000))
+  const cursor = !several && exact ? last : undefined
   return { tasks: inTurn, nextDueMillis, blocked, several, cursor }
 }

@@ -6,6 +6,7 @@
 import type { OptionalColumns } from "./Contract.ts"
 import * as Names from "./Names.ts"
 import * as Parameters from "./Parameters.ts"
+import * as Times from "./Times.ts"
 
 /**
  * Something that a running task said.
@@ -136,7 +137,7 @@ with ${referencing ? free(s) : ""}said as (
                          where e.task_id = settled.id and e.epoch = settled.epoch)),
          case found when 'processing' then closing when 'completed' then 'done' when 'failed' then 'error'
                     when 'queued' then 'released' else found end,
-         jsonb_build_object('startedAt', started_at, 'worker', $1::text)
+         jsonb_build_object('startedAt', ${Times.bounded("started_at")}, 'worker', $1::text)
            || case found when 'processing' then data::jsonb - 'unwoundMs'
                          when 'failed' then coalesce(error, '{"kind": "failure", "tag": "Unknown", "message": ""}')
                                               || '{"willRetry": false}'

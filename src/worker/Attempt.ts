@@ -9,6 +9,7 @@ import type * as Fiber from "effect/Fiber"
 import type * as Tracer from "effect/Tracer"
 import type { ClaimedRow } from "../storage/Claim.ts"
 import type { Held } from "../storage/TaskStore.ts"
+import * as Times from "../storage/Times.ts"
 import type * as Task from "../Task.ts"
 import type { Held as HeldUp } from "./Backlog.ts"
 
@@ -98,8 +99,10 @@ export class Attempt {
   }
 }
 
-// A timestamp can be infinite, a date cannot.
-const toDateTime = (millis: number) => DateTime.makeUnsafe(Math.max(-8.64e15, Math.min(millis, 8.64e15)))
+const toDateTime = (millis: number) =>
+  DateTime.makeUnsafe(
+    Math.max(Times.earliest.epochMilliseconds, Math.min(millis, Times.latest.epochMilliseconds))
+  )
 
 /**
  * A worker can hold a task twice: a lost claim that still unwinds, and a newer one.

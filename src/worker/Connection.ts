@@ -59,6 +59,11 @@ export const make = Effect.gen(function*() {
   }
   const sql = yield* reaching(StorageError.refine("connect to the database")(Db.controlPool(client)))
   const report = yield* reaching(Contract.check(sql, schema))
+  yield* Effect.forEach(
+    report.doubts,
+    (reason) => Effect.logWarning("the database may refuse what a worker writes").pipe(Effect.annotateLogs({ reason })),
+    { discard: true }
+  )
   const listening = notifications === "on" || (notifications === "auto" && (yield* reaching(delivers(config, sql))))
   return Connection.of({ sql, config, report, listening })
 })

@@ -4,7 +4,6 @@
  * @since 0.1.0
  */
 import * as Effect from "effect/Effect"
-import type * as Schema from "effect/Schema"
 import type { Entry } from "../HandlerRegistry.ts"
 import * as Thrown from "../internal/Thrown.ts"
 import type * as TaskEvent from "../TaskEvent.ts"
@@ -80,12 +79,12 @@ export const interrupted: TaskEvent.Failure = {
 }
 
 /**
- * The payload does not fit the schema.
+ * The payload does not fit the schema, or cannot be read as it is stored.
  *
  * @category constructors
  * @since 0.1.0
  */
-export const rejected = (error: Schema.SchemaError): TaskEvent.Failure => ({
+export const rejected = (error: { readonly message: string }): TaskEvent.Failure => ({
   kind: "rejected",
   tag: "InvalidPayload",
   message: Thrown.messageOf(error).slice(0, maxMessage)

@@ -14,6 +14,7 @@ import type * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type { Entry } from "../HandlerRegistry.ts"
+import * as Json from "../internal/Json.ts"
 import * as Thrown from "../internal/Thrown.ts"
 import * as RetryPolicy from "../RetryPolicy.ts"
 import { maxPayloadBytes } from "../storage/Claim.ts"
@@ -80,10 +81,12 @@ const handle = (
   attempt: Attempt,
   entry: Entry
 ): Effect.Effect<unknown, unknown, Scope.Scope> => {
-  const { payload } = attempt.row
+  const { metadata, payload } = attempt.row
   if (payload === undefined) return Effect.fail(new Rejected(Failures.tooLarge("payload", maxPayloadBytes)))
+  const issue = Json.inexact(payload, "payload") ?? Json.inexactIn(metadata, "metadata")
+  if (issue !== undefined) return Effect.fail(new Rejected(Failures.rejected({ message: issue })))
   return Effect.flatMap(
-    Effect.mapError(entry.decodePayload(payload), (error) => new Rejected(Failures.rejected(error))),
+    Effect.mapError(entry.decodePayload(JSON.parse(payload)), (error) => new Rejected(Failures.rejected(error))),
     (decoded) => entry.run(decoded, execution(worker, attempt, entry))
   )
 }

@@ -313,6 +313,20 @@ describe("AiGenerateRecords", () => {
   })
 
   describe("failure", () => {
+    const cut = Stream.fail(
+      AiError.make({ module: "m", method: "s", reason: new AiError.InvalidResponseError({ description: "cut" }) })
+    )
+    it.effect("is none where what breaks off has given all there is", () =>
+      Effect.gen(function*() {
+        const answer = Stream.concat(deltas(JSON.stringify({ records: rivers(1, 2) })), cut)
+        const { asked, exit, of } = yield* run({}, answer)
+        assert.deepStrictEqual(exit, Exit.succeed({ records: rivers(1, 2), usage: null, model: "unknown" }))
+        assert.lengthOf(asked, 1)
+        assert.lengthOf(of("warning"), 0)
+        const short = yield* run({ count: 3 }, answer)
+        assert.isTrue(Exit.isFailure(short.exit))
+      }))
+
     const rateLimited = AiError.make({ module: "m", method: "s", reason: new AiError.RateLimitError({}) })
 
     it.effect.each<readonly [string, Parts, string]>([

@@ -56,6 +56,16 @@ describe("ListReader", () => {
     )
   })
 
+  it("leaves out what the model thinks, wherever it is cut", () => {
+    const thoughts = "\n<think>maybe {\"records\": [{\"draft\": true}]}, no </thin</think>"
+    const answer = `${thoughts}{"records": [{"a": 1}]}`
+    for (let at = 0; at <= answer.length; at++) {
+      assert.deepStrictEqual(read(answer.slice(0, at), answer.slice(at)).elements, [{ a: 1 }])
+    }
+    assert.deepStrictEqual(read(...answer).elements, [{ a: 1 }])
+    assert.deepStrictEqual(read("<thing>[{\"a\": 1}]").elements, [{ a: 1 }])
+  })
+
   it("finds the document in prose", () => {
     const prose = fc.string({ unit: fc.constantFrom("a", " ", "\n", "[", "{", "]", ":", "1", "é", "`") })
     fc.assert(

@@ -362,9 +362,12 @@ describe("OpenAiModel", () => {
           yield* exchange.send(text(piece))
           while (events.length === seen) yield* Effect.promise(() => new Promise(setImmediate))
           assert.deepStrictEqual(events.at(-1), { _tag: "text_delta", text: piece })
-          yield* TestClock.adjust("1 hour")
+          for (let n = 0; n < 3; n++) {
+            yield* TestClock.adjust("50 seconds")
+            yield* exchange.send(": a comment keeps the connection alive\n\n")
+          }
         }
-        yield* exchange.send(": a comment keeps the connection alive\n\n", finish(), done)
+        yield* exchange.send(finish(), done)
         yield* exchange.end
         assert.strictEqual((yield* Fiber.join(fiber)).text, "abc")
       }))
@@ -420,6 +423,37 @@ describe("OpenAiModel", () => {
       ["fields that nobody knows", [event({ object: "ping" }), "event: ping\ndata: null\n\n", text("a"), finish()], {
         text: "a"
       }],
+      ["no reason", [text("a"), done], { text: "a", finishReason: "unknown" }],
+      ["a reason that is empty", [chunk({ content: "a" }, ""), done], { text: "a", finishReason: "unknown" }],
+      [
+        "a reason and a usage beside every piece of text",
+        ["The ", "capital ", "of France"].map((content, n) =>
+          chunk({ content }, "stop", { usage: { prompt_tokens: 1, completion_tokens: n } })
+        ).concat(done),
+        {
+          text: "The capital of France",
+          usage: { inputTokens: 1, outputTokens: 2, totalTokens: 3 }
+        }
+      ],
+      ["thoughts with a reason and a usage of their own", [
+        chunk({ reasoning_content: "hm" }, "stop", { usage: { prompt_tokens: 1, completion_tokens: 1 } }),
+        chunk({ content: "a" }, "stop", { usage: ModelServer.counted }),
+        done
+      ], { usage: { inputTokens: 11, outputTokens: 7, totalTokens: 18 } }],
+      ["text behind the usage", [chunk({ content: "a" }, "stop"), usage, text("b"), chunk({}, "length"), done], {
+        text: "ab",
+        finishReason: "length"
+      }],
+      ["usage first", [usage, text("a"), finish(), done], {
+        usage: { inputTokens: 11, outputTokens: 7, totalTokens: 18 }
+      }],
+      ["the whole message repeated at the end", [
+        text("a"),
+        event({ choices: [{ index: 0, message: { role: "assistant", content: "a" }, finish_reason: "stop" }] }),
+        done
+      ], { text: "a" }],
+      ["a space behind [DONE]", [text("a"), "data: [DONE] \n\n"], { text: "a" }],
+      ["comments", [": OPENROUTER PROCESSING\n\n", text("a"), ": x\n\n", finish(), done], { text: "a" }],
       ["text in parts", [chunk({ content: [{ type: "thinking" }, { type: "text", text: "a" }] }), finish()], {
         text: "a"
       }]
@@ -427,6 +461,67 @@ describe("OpenAiModel", () => {
       Effect.gen(function*() {
         const { exit } = yield* run(sends(begin, ...pieces))
         assert.deepInclude(yield* exit, { text: "a", model: ModelServer.model, ...expected })
+      }))
+
+    const whole = {
+      ...JSON.parse(begin.slice(6)),
+      choices: [{ index: 0, message: { role: "assistant", content: "ab" }, finish_reason: "stop" }],
+      usage: ModelServer.counted
+    }
+    const usageOfWhole = { inputTokens: 11, outputTokens: 7, totalTokens: 18 }
+    it.effect.each<readonly [string, Answer]>([
+      [
+        "a stream that is called JSON",
+        (exchange) =>
+          Effect.andThen(exchange.open({ "content-type": "application/json" }), sends(...events(["a", "b"]))(exchange))
+      ],
+      [
+        "a stream that is called a page",
+        (exchange) =>
+          Effect.andThen(exchange.open({ "content-type": "text/html" }), sends(...events(["a", "b"]))(exchange))
+      ],
+      ["a stream behind empty lines and a byte order mark", sends("\uFEFF\n\n", ...events(["a", "b"]))],
+      ["one document", (exchange) => exchange.reply(200, whole)],
+      ["one document in pieces", sends("\n {\"model\": ", JSON.stringify(whole).slice(1).replace(/^/, "\"test\", "))],
+      ["one document that is called a stream", sends(JSON.stringify(whole))],
+      [
+        "a list of chunks",
+        sends(JSON.stringify(events(["a", "b"]).slice(0, -1).map((one) => JSON.parse(one.slice(6)))))
+      ],
+      ["a chunk a line", sends(events(["a", "b"]).slice(0, -1).map((one) => one.slice(6).trim()).join("\n"))],
+      ["a document in an event", sends(event(whole), done)]
+    ])("may come as %s", ([_, answer]) =>
+      Effect.gen(function*() {
+        const { exchanges, exit } = yield* run(answer)
+        assert.deepInclude(yield* exit, { text: "ab", finishReason: "stop", usage: usageOfWhole })
+        assert.lengthOf(exchanges, 1)
+      }))
+
+    it.effect("is over when a provider falls silent behind its end, and cut when in the middle", () =>
+      Effect.gen(function*() {
+        const silent = Effect.fnUntraced(function*(...pieces: ReadonlyArray<string>) {
+          const server = yield* ModelServer.make((exchange) => exchange.send(...pieces))
+          const { events, execution } = attempt(AiResponse.AiResponse)
+          const running = yield* AiResponse.handler({ prompt: "hi" }, execution).pipe(
+            Effect.provide(layer(server, { idleTimeout: "1 minute" })),
+            Effect.exit,
+            Effect.forkChild
+          )
+          const exchange = yield* server.next
+          while (events.length === 0) yield* Effect.promise(() => new Promise(setImmediate))
+          // The piece that comes last may be on its way.
+          const closed = yield* Effect.forkChild(exchange.closed)
+          while (closed.pollUnsafe() === undefined) {
+            yield* TestClock.adjust("20 seconds")
+            yield* Effect.promise(() => new Promise(setImmediate))
+          }
+          return yield* Fiber.join(running)
+        })
+        const whole = yield* silent(begin, text("a"), finish(), usage)
+        assert.deepInclude(yield* whole, { text: "a", usage: usageOfWhole })
+        const cut = yield* Effect.flip(yield* silent(begin, text("a")))
+        assert.strictEqual(cut._tag, "ModelUnavailable")
+        assert.include(cut.message, "the provider has said nothing for 60000 ms")
       }))
 
     it.effect("is whole when the connection breaks after the model was done", () =>
@@ -620,22 +715,38 @@ describe("OpenAiModel", () => {
         "Internal provider error: HTTP 503"
       ],
       [
-        "a page where a stream should be",
-        (exchange) => exchange.reply(200, "<html></html>", { "content-type": "text/html" }),
-        "MalformedOutput",
-        "answered with text/html and not with a stream of events"
+        "a page where an answer should be",
+        (exchange) => exchange.reply(200, "<html></html>", { "content-type": "text/event-stream" }),
+        "InvalidRequest",
+        "answered with a page and not with an answer of the Chat Completions API: is the base URL right?"
       ],
       [
         "a page without end",
-        (exchange) => exchange.open({ "content-type": "text/html" }),
-        "MalformedOutput",
-        "answered with text/html and not with a stream of events"
+        (exchange) => exchange.send("\n <!doctype html>"),
+        "InvalidRequest",
+        "answered with a page and not with an answer"
       ],
       [
-        "a whole answer where a stream should be",
-        (exchange) => exchange.reply(200, { choices: [{ message: { content: "hi" } }] }),
+        "JSON of something else",
+        (exchange) => exchange.reply(200, { status: `ok, ${key}` }),
+        "InvalidRequest",
+        "answered with JSON without choices, {\"status\":\"ok, [key]\"}, and not with an answer"
+      ],
+      [
+        "a document that is cut",
+        (exchange) => Effect.andThen(exchange.send("{\"choices\": [{\"message\": {\"content\": \"hi"), exchange.end),
         "MalformedOutput",
-        "answered with application/json and not with a stream of events"
+        "the provider streamed something that is not JSON"
+      ],
+      [
+        "a break behind a reason that was named beside the text",
+        (exchange) =>
+          Effect.andThen(
+            exchange.send(chunk({ content: "Hel" }, "stop", { usage: ModelServer.counted })),
+            exchange.cut
+          ),
+        "ModelUnavailable",
+        "TransportError: other side closed"
       ],
       [
         "an error with the status of a success",
@@ -663,7 +774,13 @@ describe("OpenAiModel", () => {
       ],
       [
         "a stream that ends without a finish",
-        sends(begin, text("Hel"), done),
+        sends(begin, text("Hel")),
+        "MalformedOutput",
+        "Invalid response: the stream ended before the model had finished"
+      ],
+      [
+        "a stream that is done without a word",
+        sends(begin, done),
         "MalformedOutput",
         "Invalid response: the stream ended before the model had finished"
       ],
@@ -731,6 +848,18 @@ describe("OpenAiModel", () => {
       ],
       ["a bad request in the stream", sends(event(error("bad"))), "InvalidRequest", "Invalid request. bad"],
       ["an empty list of errors in the stream", sends(event({ error: [] })), "ModelUnavailable", "provider error: []"],
+      [
+        "an error in the form of an older vLLM",
+        sends(begin, event({ object: "error", message: "too long", type: "BadRequestError", code: 400 })),
+        "InvalidRequest",
+        "too long"
+      ],
+      [
+        "an error in the form of an older llama.cpp",
+        sends(begin, text("Hel"), "error: {\"code\":500,\"message\":\"boom\",\"type\":\"server_error\"}\n\n"),
+        "ModelUnavailable",
+        "boom"
+      ],
       ["an error event", sends(`event: error\n${event({ message: "boom" })}`), "ModelUnavailable", "boom"]
     ]
 

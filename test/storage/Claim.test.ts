@@ -87,7 +87,7 @@ layer(Harness.database, { excludeTestServices: true })("claim", (it) => {
         type: "told",
         queue: "default",
         priority: -3,
-        payload: { a: [1, null] },
+        payload: "{\"a\": [1, null]}",
         metadata: { trace: "x" },
         attempts: 1,
         maxAttempts: 9,

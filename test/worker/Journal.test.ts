@@ -36,7 +36,7 @@ const attemptOf = (id: number, given: Partial<ClaimedRow> = {}) =>
     type: "a",
     queue: "default",
     priority: 0,
-    payload: {},
+    payload: "{}",
     metadata: {},
     attempts: 1,
     maxAttempts: 3,

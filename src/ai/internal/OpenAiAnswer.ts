@@ -9,6 +9,8 @@ import * as Predicate from "effect/Predicate"
 import * as Result from "effect/Result"
 import * as Stream from "effect/Stream"
 import type * as OpenAI from "openai/resources/chat/completions"
+import type { Settings } from "../ModelSettings.ts"
+import { done } from "./OpenAiStream.ts"
 
 /**
  * Reads one answer.
@@ -19,8 +21,13 @@ import type * as OpenAI from "openai/resources/chat/completions"
 export interface Reader {
   /** The parts that a chunk brings. */
   readonly read: (chunk: unknown) => ReadonlyArray<Response.StreamPartEncoded>
-  /** Whether the model has said that it is done, so that nothing of the answer can be missing. */
+  /**
+   * Whether the model has said that it is done, and said so apart from the text, so that nothing can be missing although
+   * the connection has broken. A gateway may name a reason beside every piece of text.
+   */
   readonly isComplete: () => boolean
+  /** Whether something of the answer has come. */
+  readonly hasBegun: () => boolean
   /** What is left to say when the stream has ended. */
   readonly end: Stream.Stream<Response.StreamPartEncoded, AiError.AiErrorReason>
 }
@@ -33,14 +40,16 @@ export interface Reader {
  * @category answers
  * @since 0.1.0
  */
-export const reader = (): Reader => {
+export const reader = (counted: Settings["counted"]): Reader => {
   let named = false
   let block: "text" | "reasoning" | undefined
   let blocks = 0
   let refusal = ""
   let reason: Response.FinishReason | undefined
   let usage: Response.FinishPartEncoded["usage"] | undefined
-  let finished = false
+  let begun = false
+  let settled = false
+  let saidDone = false
   let failure: AiError.AiErrorReason | undefined
   const calls: Array<ToolCall> = []
 
@@ -50,7 +59,7 @@ export const reader = (): Reader => {
     return ended === undefined ? [] : [{ type: `${ended}-end`, id: String(blocks) }]
   }
   const piece = (kind: "text" | "reasoning", delta: string): ReadonlyArray<Response.StreamPartEncoded> => {
-    if (delta === "" || finished) return []
+    if (delta === "") return []
     if (block === kind) return [{ type: `${kind}-delta`, id: String(blocks), delta }]
     const closed = close()
     block = kind
@@ -83,16 +92,12 @@ export const reader = (): Reader => {
     failure ??= new AiError.ToolParameterValidationError({ toolName: name, description: "they are not JSON" })
     return []
   }
-  const finish = (): ReadonlyArray<Response.StreamPartEncoded> => {
-    if (finished || reason === undefined) return []
-    finished = true
-    return [
-      ...close(),
-      // What was cut off is no call.
-      ...(reason === "length" ? [] : calls.flatMap(called)),
-      { type: "finish", reason, usage: usage ?? usageOf({}) }
-    ]
-  }
+  const finish = (reason: Response.FinishReason): ReadonlyArray<Response.StreamPartEncoded> => [
+    ...close(),
+    // What was cut off is no call.
+    ...(reason === "length" ? [] : calls.flatMap(called)),
+    { type: "finish", reason, usage: usage ?? usageOf({}) }
+  ]
   const metadata = ({ id, model }: OpenAI.ChatCompletionChunk): ReadonlyArray<Response.StreamPartEncoded> => {
     if (named || !Predicate.isString(model) || model === "") return []
     named = true
@@ -101,32 +106,45 @@ export const reader = (): Reader => {
 
   return {
     read: (given) => {
+      if (given === done) saidDone = true
       if (!Predicate.isObject(given)) return []
       const chunk = given as unknown as OpenAI.ChatCompletionChunk
-      const choice = Array.isArray(chunk.choices) ? chunk.choices.find((_) => (_?.index ?? 0) === 0) : undefined
-      // not every endpoint sends every field of the type, and some send more
-      const delta: Readonly<Record<string, unknown>> = { ...choice?.delta }
+      const choice: (Partial<OpenAI.ChatCompletionChunk.Choice> & { readonly message?: object }) | undefined =
+        Array.isArray(chunk.choices) ? chunk.choices.find((_) => (_?.index ?? 0) === 0) : undefined
+      // Not every endpoint sends every field of the type, and some send more. One that does not stream sends the message,
+      // and one that does may repeat it at the end.
+      const delta: Readonly<Record<string, unknown>> = { ...(begun ? undefined : choice?.message), ...choice?.delta }
       if (Predicate.isString(delta.refusal)) refusal += delta.refusal
-      const toolCalls = Array.isArray(delta.tool_calls) && !finished ? delta.tool_calls : []
+      const toolCalls = Array.isArray(delta.tool_calls) ? delta.tool_calls : []
       const stopped: unknown = choice?.finish_reason
-      if (Predicate.isString(stopped) && stopped !== "") reason = finishReasons[stopped] ?? "other"
-      if (Predicate.isObject(chunk.usage)) usage = usageOf(chunk.usage as UsageFields)
-      return [
-        ...metadata(chunk),
+      const ends = Predicate.isString(stopped) && stopped !== ""
+      if (ends) reason = finishReasons[stopped] ?? "other"
+      const counts = Predicate.isObject(chunk.usage)
+      if (counts) {
+        usage = usageOf(chunk.usage as UsageFields)
+        counted?.(usage)
+      }
+      const parts = [
         ...piece("reasoning", textOf(delta.reasoning_content ?? delta.reasoning)),
         ...piece("text", textOf(delta.content)),
-        ...toolCalls.flatMap(call),
-        ...(Predicate.isObject(chunk.usage) ? finish() : [])
+        ...toolCalls.flatMap(call)
       ]
+      if (parts.length > 0) settled = false
+      else if (reason !== undefined && (ends || counts)) settled = true
+      begun ||= parts.length > 0 || ends
+      return [...metadata(chunk), ...parts]
     },
-    isComplete: () => reason !== undefined,
+    isComplete: () => settled,
+    hasBegun: () => begun,
     end: Stream.suspend((): Stream.Stream<Response.StreamPartEncoded, AiError.AiErrorReason> => {
-      if (reason === undefined) {
+      // Who says that it is done without a reason has left that out, unless there is nothing at all.
+      const why = reason ?? (saidDone && begun ? (calls.length > 0 ? "tool-calls" : "unknown") : undefined)
+      if (why === undefined && refusal === "") {
         return Stream.fail(
           new AiError.InvalidResponseError({ description: "the stream ended before the model had finished" })
         )
       }
-      const parts = Stream.fromIterable(finish())
+      const parts = Stream.fromIterable(finish(why ?? "unknown"))
       if (refusal !== "") {
         const words = refusal.replaceAll(/\s+/g, " ").slice(0, 500)
         failure = new AiError.ContentPolicyError({ description: `the model refused: ${words}` })

@@ -11,6 +11,7 @@ import * as Duration from "effect/Duration"
 import * as Option from "effect/Option"
 import * as Predicate from "effect/Predicate"
 import type { APIError } from "openai"
+import { Foreign } from "./OpenAiStream.ts"
 
 /**
  * The request that did not succeed.
@@ -34,6 +35,13 @@ export interface Request {
 export const reasonOf = (error: unknown, request: Request, now: number): AiError.AiErrorReason => {
   if (isApiError(error) && (error.status !== undefined || error.error !== undefined)) {
     return answered(error, request, now)
+  }
+  // The same address would answer the same.
+  if (error instanceof Foreign) {
+    return new AiError.InvalidRequestError({
+      description: `${request.url} answered with ${masked(error.what, request)} and not with an answer of the Chat ` +
+        "Completions API: is the base URL right?"
+    })
   }
   if (error instanceof SyntaxError) {
     return new AiError.InvalidResponseError({ description: "the provider streamed something that is not JSON" })
