@@ -94,9 +94,26 @@ export class Attempt {
       this.closed = true
       this.held?.passed.openUnsafe()
     }
-    this.fiber?.interruptUnsafe()
+    if (this.fiber !== undefined) interrupt(this.fiber)
     return first
   }
+}
+
+/**
+ * What is uninterruptible is finished first. Effect would then throw away what it returned; here that counts, and what
+ * goes on after it is interrupted where it waits next.
+ */
+const interrupt = (fiber: Fiber.Fiber<void>) => {
+  const state = fiber as unknown as { readonly interruptible?: boolean }
+  if (state.interruptible !== false) return fiber.interruptUnsafe()
+  Object.defineProperty(fiber, "interruptible", {
+    configurable: true,
+    get: () => false,
+    set: (value: boolean) => {
+      Object.defineProperty(fiber, "interruptible", { configurable: true, enumerable: true, writable: true, value })
+      queueMicrotask(() => fiber.interruptUnsafe())
+    }
+  })
 }
 
 const toDateTime = (millis: number) =>

@@ -83,7 +83,7 @@ export class Backlog {
   private bytes = 0
   private outcomes = 0
   /** What was refused and is to be tried again. */
-  private again: ReadonlyArray<Item> = []
+  private again: Array<Item> = []
   private readonly held = new Set<Attempt>()
   private heldEntries = 0
   private heldBytes = 0
@@ -137,7 +137,7 @@ export class Backlog {
 
   /** Has what an attempt is held for tried again, before anything else. */
   retry(item: Item): void {
-    this.again = [...this.again, item]
+    this.again.push(item)
     this.signal()
   }
 

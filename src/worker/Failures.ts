@@ -24,8 +24,10 @@ export const failure = (entry: Entry, error: unknown): Effect.Effect<TaskEvent.F
       const text = JSON.stringify(json)
       return text.length <= Storable.maxBytes ? { data: JSON.parse(text) } : undefined
     }),
-    Effect.catchCause(() => Effect.undefined),
-    Effect.map((data) => ({ ...describe("failure", error), ...data }))
+    Effect.matchCause({
+      onFailure: () => describe("failure", error),
+      onSuccess: (data) => ({ ...describe("failure", error), ...data })
+    })
   )
 
 /**

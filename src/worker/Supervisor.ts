@@ -157,13 +157,12 @@ export class Supervisor extends Context.Service<Supervisor, {
           }
 
           // An attempt can start before the worker has heard that the outcome of the one before it is recorded.
-          const tellStarted = (attempt: Attempt) => {
-            const { attempts, epoch, id } = attempt.row
-            const waited = waitedMillis(attempt.row) + attempt.startedAt - attempt.leasedAt
-            const told = () => publish({ _tag: "Started", task: attempt.task, attempt: attempts }, waited)
-            const before = epoch > 1n ? held.get(keyOf({ id, epoch: epoch - 1n })) : undefined
-            if (before?.closed === true) before.afterwards = told
-            else told()
+          const tellStarted = ({ leasedAt, row, startedAt, task }: Attempt) => {
+            const event: Lifecycle.Event = { _tag: "Started", task, attempt: row.attempts }
+            const waited = waitedMillis(row) + startedAt - leasedAt
+            const before = row.epoch > 1n ? held.get(keyOf({ id: row.id, epoch: row.epoch - 1n })) : undefined
+            if (before?.closed === true) before.afterwards = () => publish(event, waited)
+            else publish(event, waited)
           }
 
           const ended = (attempt: Attempt, entry: HandlerRegistry.Entry, outcome: Outcome) => {
