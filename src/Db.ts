@@ -72,13 +72,6 @@ export const isTransient = (error: SqlError.SqlError): boolean =>
   (error.isRetryable && !isTooLarge(error)) || transientStates.has(sqlState(error) ?? "") ||
   isFullNotificationQueue(error)
 
-// It shares a SQLSTATE with what no later attempt can store, and its words are translated.
-const isFullNotificationQueue = (error: SqlError.SqlError): boolean => {
-  const { cause } = error.reason
-  return sqlState(error) === "54000" && typeof cause === "object" && cause !== null && "file" in cause &&
-    cause.file === "async.c"
-}
-
 /**
  * Whether a row is larger than the client's `maxMessageSize`. The driver gives its connection up for it, but the next one
  * would meet the same row.
@@ -89,6 +82,11 @@ const isFullNotificationQueue = (error: SqlError.SqlError): boolean => {
 export const isTooLarge = ({ reason: { cause } }: SqlError.SqlError): boolean =>
   Predicate.hasProperty(cause, "_tag") && cause._tag === "PgProtocolParseError" &&
   String(cause).includes("maxMessageSize")
+
+// It shares a SQLSTATE with what no later attempt can store, and its words are translated.
+const isFullNotificationQueue = (error: SqlError.SqlError): boolean =>
+  sqlState(error) === "54000" && Predicate.hasProperty(error.reason.cause, "file") &&
+  error.reason.cause.file === "async.c"
 
 /**
  * Runs a transaction. A connection lost on the way is a failure here, not the defect that the driver makes of it.

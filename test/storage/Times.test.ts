@@ -110,7 +110,7 @@ describe("a time that others cannot read back", () => {
         { id: held, epoch: 1n, cancelledForMillis: null }
       ])
       yield* sql`update spindle.tasks set lease_expires_at = '-infinity' where id = ${held}`
-      yield* store.sweep([{ id: held, epoch: 1n, lease: -Infinity, now: 0 }])
+      yield* store.sweep(yield* store.expiring(0, 0n))
       const [event] = yield* Harness.eventsOf(held)
       assert.deepInclude(event!.data, { startedAt: latest.replace("Z", "+00:00") })
     }).pipe(Effect.scoped, Effect.provide(withQueue)))
