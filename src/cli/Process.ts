@@ -24,9 +24,6 @@ export interface Service {
 
 /**
  * A process as it is: what is written gets to the terminal byte by byte.
- *
- * @category models
- * @since 0.1.0
  */
 export interface Raw {
   readonly stdout: (text: string) => Effect.Effect<void>
