@@ -30,6 +30,8 @@ export interface Options {
   readonly drop: boolean
 }
 
+// Of a small request, what is around it weighs more.
+const overhead = 4096
 const retries = 4
 const backoff = Schedule.exponential("1 second")
 
@@ -71,7 +73,7 @@ export const make = Effect.fnUntraced(function*({ drop, signal, timeout }: Optio
 
   return HttpClient.transform(client, (send, request) =>
     Effect.suspend(() => {
-      const size = request.body._tag === "Empty" ? 0 : request.body.contentLength ?? 0
+      const size = overhead + (request.body._tag === "Empty" ? 0 : request.body.contentLength ?? 0)
       if (waiting > 0 && waiting + size > max) {
         if (dropping) return Effect.succeed(taken(request))
         dropping = true

@@ -98,7 +98,7 @@ const makeReader = () => {
     const { malformed, pairs } = parsePairs(given)
     const valid = pairs.filter(([key, value]) => isHeader(key, value))
     if (malformed || valid.length < pairs.length) ignored.set(name, { allowed: allowedPairs })
-    return Object.fromEntries(valid)
+    return valid.length === 0 ? undefined : Object.fromEntries(valid)
   })
 
   const attributes = read("OTEL_RESOURCE_ATTRIBUTES", allowedPairs, (text) => {

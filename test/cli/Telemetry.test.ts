@@ -316,6 +316,7 @@ describe("the variables", () => {
       const { flush, tracer, warnings } = yield* read({
         OTEL_EXPORTER_OTLP_ENDPOINT: collector.url,
         OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: "nowhere",
+        OTEL_EXPORTER_OTLP_TRACES_HEADERS: "wrong",
         OTEL_EXPORTER_OTLP_HEADERS: "x-key=right,wrong,sp%20ace=1,x-line=a%0Ab,x-zz=%zz,x-snow=%E2%98%83",
         OTEL_EXPORTER_OTLP_TRACES_PROTOCOL: "carrier pigeon",
         OTEL_EXPORTER_OTLP_PROTOCOL: "HTTP/JSON",
@@ -325,6 +326,7 @@ describe("the variables", () => {
       assert.deepStrictEqual(warnings.map(({ variable }) => variable), [
         "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
         "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL",
+        "OTEL_EXPORTER_OTLP_TRACES_HEADERS",
         "OTEL_EXPORTER_OTLP_HEADERS",
         "OTEL_RESOURCE_ATTRIBUTES"
       ])
