@@ -13,8 +13,8 @@ import { setTimeout as sleep } from "node:timers/promises"
 
 const [mode = "hang", seconds = "120"] = process.argv.slice(2)
 const streams = 100
-// MiB in the second half. The heap of a worker with a collector that is well grows by some 50, too.
-const most = 100
+// MiB in the second half. Spans that wait for a turn without a bound add some 75.
+const most = 40
 
 const say = (line: string) => process.stdout.write(`${line}\n`)
 
@@ -60,11 +60,12 @@ const started = new Promise<void>((resolve) =>
 )
 await Promise.race([started, ended])
 const [, address] = /address=(http:\S+)/.exec(log)!
-for (let n = 0; n < streams; n++) {
+// Ten seconds each: a stream keeps its text until it ends.
+for (let n = 0; n < streams * (Number(seconds) / 10 + 2); n++) {
   await fetch(`${address}api/tasks`, {
     method: "POST",
     headers: { "content-type": "application/json" },
-    body: JSON.stringify({ type: "demo:stream", payload: { tokens: 100_000, perSecond: 50 } })
+    body: JSON.stringify({ type: "demo:stream", payload: { tokens: 500, perSecond: 50 } })
   })
 }
 
