@@ -167,7 +167,7 @@ describe("follow", () => {
           /^50 % {2}half\n3 tokens in, 4 out, m\nopened \{"a":1\}\nDone after \d+\.\d s\.\n$/
         )
         const { screen } = yield* onTerminal(id)
-        assert.match(screen, /^Hel\n50 % {2}half\nlo\[2J\n3 tokens in/)
+        assert.match(screen, /^Hel\n50 % {2}half\nlo\\u001b\[2J\n3 tokens in/)
 
         const rest = yield* Cli.run("follow", id, "--after", "1-2")
         assert.strictEqual(rest.stdout, "lo\u001b[2J\n")
