@@ -11,6 +11,7 @@ import type * as Response from "effect/ai/Response"
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Config from "effect/Config"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
@@ -41,6 +42,11 @@ export interface Options {
    * models of its own, so there a request without a model fails.
    */
   readonly model?: string | undefined
+  /**
+   * How long a provider may send nothing once its answer has begun. An answer that has a text and a reason is complete then;
+   * any other fails with `InternalProviderError`. Default: 60 seconds.
+   */
+  readonly idleTimeout?: Duration.Input | undefined
 }
 
 /**
@@ -52,8 +58,8 @@ export interface Options {
 export const openAiUrl = "https://api.openai.com/v1"
 
 /**
- * The options that the environment names: `OPENAI_API_KEY`, `OPENAI_BASE_URL` and `OPENAI_MODEL`. None if neither a key
- * nor an endpoint is set.
+ * The options that the environment names: `OPENAI_API_KEY`, `OPENAI_BASE_URL`, `OPENAI_MODEL` and `AI_IDLE_TIMEOUT`. None
+ * if neither a key nor an endpoint is set.
  *
  * @category config
  * @since 0.1.0
@@ -78,13 +84,19 @@ export const config: Config.Config<Option.Option<Options>> = Config.map(
         ? Effect.fail(Variable.malformed("OPENAI_BASE_URL", withoutSecrets(url.pipe(Option.getOrThrow)), allowedUrl))
         : Effect.succeed(url)
     }),
-    model: Variable.make("OPENAI_MODEL", "the name of a model", (text) => Option.some(text))
+    model: Variable.make("OPENAI_MODEL", "the name of a model", (text) => Option.some(text)),
+    idleTimeout: Variable.make(
+      "AI_IDLE_TIMEOUT",
+      "a whole number of milliseconds from 100 to 86400000",
+      Variable.wholeNumber(100, 86_400_000)
+    )
   }),
-  ({ apiKey, baseUrl, model }) =>
+  ({ apiKey, baseUrl, idleTimeout, model }) =>
     Option.isNone(apiKey) && Option.isNone(baseUrl) ? Option.none() : Option.some({
       apiKey: Option.getOrUndefined(apiKey),
       baseUrl: Option.getOrUndefined(baseUrl),
-      model: Option.getOrUndefined(model)
+      model: Option.getOrUndefined(model),
+      idleTimeout: Option.getOrUndefined(idleTimeout)
     })
 )
 
@@ -120,8 +132,10 @@ export const providerOf = ({ baseUrl = openAiUrl, model }: Options): {
  *   it takes a `temperature`, the first word comes at once, and `maxOutputTokens` are all spent on the answer. A model that
  *   somebody has named thinks as much as it does by default; most of OpenAI's then refuse a `temperature`.
  * - Every answer is streamed, also to `generateText`. Interrupting a request closes its connection at once.
- * - The package's own retries are off, and so is every time limit but that of connecting: how long an answer may take is
- *   for the task's timeout to say.
+ * - The package's own retries are off, and so is every time limit but that of connecting and `idleTimeout`: how long an
+ *   answer may take is for the task's timeout to say.
+ * - The body of an answer is read as what it is, a stream of events or JSON, whatever its label. It ends with `[DONE]`, or
+ *   with the connection after a `finish_reason`; a connection that ends without either has broken off.
  * - `maxOutputTokens` is sent as `max_completion_tokens` to OpenAI and Azure, whose newer models take nothing else, and
  *   as `max_tokens` to all others, where every server knows it. An endpoint that asks for the new name gets it at once.
  * - A JSON document is asked for with `response_format: json_schema`; `strict` is set if the schema keeps OpenAI's rules
@@ -168,6 +182,7 @@ export const layerConfig: Layer.Layer<LanguageModel.LanguageModel, Config.Config
 
 const make = Effect.fnUntraced(function*(options: Options) {
   const { baseUrl = openAiUrl, model: chosen } = options
+  const idleTimeout = Duration.fromInputUnsafe(options.idleTimeout ?? "60 seconds")
   if (!isBaseUrl(baseUrl)) {
     return yield* Effect.die(new Error(`baseUrl is ${withoutSecrets(baseUrl)}, but must be ${allowedUrl}`))
   }
@@ -222,24 +237,14 @@ const make = Effect.fnUntraced(function*(options: Options) {
     Stream.unwrap(Effect.gen(function*() {
       const body = yield* bodyOf(options)
       const response = yield* Effect.catch(ask(body), failed)
-      const type = response.headers.get("content-type") ?? ""
-      if (/html|json/.test(type)) {
-        // Some servers and gateways say with the status of a success what went wrong.
-        const said = type.includes("application/json")
-          ? yield* Effect.orElseSucceed(Effect.tryPromise((): Promise<any> => response.json()), () => undefined)
-          : undefined
-        if (said?.error) {
-          return yield* failed(new Cause.UnknownError({ ...said, headers: response.headers, status: undefined }))
-        }
-        return yield* new AiError.InvalidResponseError({
-          description: `${request.url} answered with ${type} and not with a stream of events`
-        })
-      }
-      const { end, isComplete, read } = OpenAiAnswer.reader()
-      return OpenAiStream.chunks(response).pipe(
+      const { end, hasBegun, isWhole, read } = OpenAiAnswer.reader()
+      return OpenAiStream.chunks(response, request.url, { timeout: idleTimeout, counts: hasBegun }).pipe(
         Stream.mapAccumArray(() => undefined, (_, chunks) => [undefined, chunks.flatMap(read)]),
-        // A connection that breaks after the last word has broken nothing.
-        Stream.catch((error) => isComplete() ? Stream.empty : Stream.fromEffect(failed(error))),
+        Stream.catch((error) => {
+          // A connection that breaks after the last word has broken nothing.
+          if (isWhole(error._tag === "InternalProviderError" ? "silent" : "broken")) return Stream.empty
+          return error._tag === "UnknownError" ? Stream.fromEffect(failed(error)) : Stream.fail(error)
+        }),
         Stream.concat(end)
       )
     })).pipe(Stream.mapError((reason) => AiError.make({ module: "OpenAiModel", method, reason })))
