@@ -69,6 +69,10 @@ const dialects: Readonly<Record<string, readonly [Answer, Expected]>> = {
     whole
   ],
   "usage before the reason": [sends(text(a), text(b), usage, finish(), done), whole],
+  "usage in the choice": [
+    sends(text(a), event({ choices: [{ delta: { content: b }, finish_reason: "stop", usage: counted }] }), done),
+    whole
+  ],
   "two reasons": [sends(text(a), text(b), finish("length"), finish("stop"), usage, done), whole],
   "two reasons, the other way round": [sends(text(a), finish("stop"), finish("length"), done), [a, "length", null]],
   "a reason that is empty": [sends(chunk({ content: a }, ""), chunk({ content: b }, ""), finish(), usage, done), whole],
@@ -92,6 +96,7 @@ const dialects: Readonly<Record<string, readonly [Answer, Expected]>> = {
   "[DONE] without a blank line": [sends(text(a), text(b), finish(), "data: [DONE]"), uncounted],
   "[DONE] without a blank line, held open": [holds(text(a), text(b), "data: [DONE]\n"), unsaid],
   "[DONE] without the end of its line, held open": [holds(text(a), text(b), "data:[DONE]"), unsaid],
+  "[DONE] alone": [sends(text(a), text(b), "[DONE]\n"), unsaid],
   "no blank lines": [sends(lines(text(a), text(b), finish(), usage, done)), whole],
   "no spaces": [sends(...[text(a), text(b), finish(), done].map((_) => _.replace("data: ", "data:"))), uncounted],
   "CRLF": [sends(...[text(a), text(b), finish(), usage, done].map((_) => _.replaceAll("\n", "\r\n"))), whole],
@@ -164,6 +169,7 @@ const dialects: Readonly<Record<string, readonly [Answer, Expected]>> = {
     false
   ]],
   "a chunk a line": [labelled("application/x-ndjson", bare(a), bare(b, "stop")), uncounted],
+  "a chunk a line, and [DONE]": [labelled("application/x-ndjson", bare(a), bare(b), "[DONE]"), unsaid],
   "a chunk a line, cut": [labelled("application/x-ndjson", bare(a), bare(b)), cut],
   "JSON without an answer": [json({ id: "x" }), cut],
   "an error with 200": [json(error("slow down", { code: "rate_limit_exceeded" })), ["RateLimited", true]],
@@ -184,6 +190,15 @@ const dialects: Readonly<Record<string, readonly [Answer, Expected]>> = {
     sends(text(a), "error: {\"code\":401,\"message\":\"no\",\"type\":\"authentication_error\"}\n\n"),
     ["AuthenticationFailed", false]
   ],
+  "errors that say nothing": [
+    sends(
+      chunk({ content: a }, null, { error: { message: "", code: null } }),
+      chunk({ content: b }, null, { error: {} }),
+      done
+    ),
+    unsaid
+  ],
+  "events of a gateway's own": [sends("event: ping\ndata: {\"message\":\"wait\"}\n\n", text(a), text(b), done), unsaid],
   "an error that is no JSON": [sends(text(a), "event: error\ndata: boom\n\n"), down],
   "a page": [labelled("text/html", "<!doctype html>", "<p>"), cut],
   "a page, labelled a stream": [sends("\n<html>"), cut],

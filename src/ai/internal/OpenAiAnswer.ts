@@ -121,7 +121,8 @@ export const reader = (): Reader => {
       // Not every endpoint sends every field of the type, and some send more.
       const delta: Readonly<Record<string, unknown>> = { ...(!hasDeltas && choice?.message), ...choice?.delta }
       hasDeltas ||= Predicate.isObject(choice?.delta)
-      const counts = Predicate.isObject(chunk.usage) ? usageOf(chunk.usage as UsageFields) : undefined
+      const counted = chunk.usage ?? choice?.usage
+      const counts = Predicate.isObject(counted) ? usageOf(counted as UsageFields) : undefined
       const thoughts = piece("reasoning", textOf(delta.reasoning_content ?? delta.reasoning))
       const answer = [
         ...piece("text", textOf(delta.content ?? choice?.text)),

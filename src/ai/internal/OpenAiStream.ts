@@ -145,7 +145,7 @@ const reader = (
     else if (ends) parse()
   }
   const line = (text: string) => {
-    if (isBare) return data(text)
+    if (isBare || text.trim() === done) return data(text)
     if (text === "") {
       if (json !== "") unread()
       json = ""
@@ -194,8 +194,10 @@ const reader = (
 const errorOf = (chunk: unknown, event: string): unknown => {
   if (!Predicate.isObject(chunk)) return event === "error" ? chunk : undefined
   const { choices, detail, error, message, msg, object } = chunk as Readonly<Record<string, unknown>>
-  if (error) return error
+  const hasChoices = Array.isArray(choices)
+  // some gateways have the field in every chunk, with nothing in it
+  if (error && !(hasChoices && Predicate.isObject(error) && !Object.values(error).some(Boolean))) return error
   const isError = event === "error" || object === "error" ||
-    (!Array.isArray(choices) && [message, detail, msg].some(Predicate.isString))
+    (!hasChoices && event === "" && [message, detail, msg].some(Predicate.isString))
   return isError ? chunk : undefined
 }
