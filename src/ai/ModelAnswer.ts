@@ -85,7 +85,7 @@ export const stream = (
     Stream.mapEffect((part) => part.type === "error" ? Effect.fail(fromErrorPart(part.error)) : Effect.succeed(part)),
     Stream.concat(Stream.succeed({ type: "closed" } as const)),
     Stream.mapAccum(
-      (): State => ({ model: settings.model ?? "unknown", heldBack: "", ended: false }),
+      (): State => ({ model: settings.model ?? "unknown", heldBack: "", end: undefined }),
       (state, part): readonly [State, ReadonlyArray<Text | End>] => {
         const { heldBack, model } = state
         switch (part.type) {
@@ -103,11 +103,13 @@ export const stream = (
           case "finish": {
             const usage = usageOf(part.usage)
             if (usage !== null) counted(usage, model)
-            const end: End = { _tag: "End", reason: part.reason, usage, model }
-            return [{ model, heldBack: "", ended: true }, [...text(heldBack, model), end]]
+            return [{ ...state, end: { _tag: "End", reason: part.reason, usage, model } }, []]
           }
           case "closed":
-            return [state, state.ended ? [] : [{ _tag: "End", reason: undefined, usage: null, model }]]
+            return [
+              state,
+              [...text(heldBack, model), state.end ?? { _tag: "End", reason: undefined, usage: null, model }]
+            ]
           default:
             return [state, []]
         }
@@ -118,7 +120,7 @@ export const stream = (
 interface State {
   readonly model: string
   readonly heldBack: string
-  readonly ended: boolean
+  readonly end: End | undefined
 }
 
 const text = (received: string, model: string): ReadonlyArray<Text> =>

@@ -68,6 +68,17 @@ describe("ModelAnswer", () => {
       assert.lengthOf(pieces, 2)
     }))
 
+  it.effect("ends with its stream, and as it was said last", () =>
+    Effect.gen(function*() {
+      const { pieces } = yield* read(Stream.make(delta("a"), finish("stop"), delta("b\uD83D"), finish("length")))
+      assert.deepStrictEqual(pieces.map((piece) => piece._tag === "Text" ? piece.text : piece.reason), [
+        "a",
+        "b",
+        "\uFFFD",
+        "length"
+      ])
+    }))
+
   it.effect("has an end also when it breaks off", () =>
     Effect.gen(function*() {
       const { pieces } = yield* read(Stream.make(delta("a")))

@@ -93,6 +93,7 @@ const dialects: Readonly<Record<string, readonly [Answer, Expected]>> = {
   "half a chunk, and the end": [sends(text(a), text(b).slice(0, 50)), cut],
   "half a chunk after the reason, and the end": [sends(text(a), text(b), finish(), usage.slice(0, 50)), uncounted],
   "a chunk that is lost before [DONE]": [sends(text(a), `${text(b).slice(0, 50)}\n`, done), cut],
+  "a chunk that is lost before [DONE], held open": [holds(text(a), `${text(b).slice(0, 50)}\ndata: [DONE]`), cut],
   "[DONE] without a blank line": [sends(text(a), text(b), finish(), "data: [DONE]"), uncounted],
   "[DONE] without a blank line, held open": [holds(text(a), text(b), "data: [DONE]\n"), unsaid],
   "[DONE] without the end of its line, held open": [holds(text(a), text(b), "data:[DONE]"), unsaid],

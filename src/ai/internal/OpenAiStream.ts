@@ -175,7 +175,7 @@ const reader = (
       rest = lines.pop()!
       lines.forEach(line)
       // nothing has to follow this one, not even the end of its line
-      if (rest.length < 20 && /^data: ?\[DONE\]/.test(rest)) read(done)
+      if (rest.length < 20 && /^data: ?\[DONE\]/.test(rest)) data(done)
       if (rest.length > maxLength) broken()
     },
     /** Reads what no line end has followed. */
