@@ -86,7 +86,7 @@ export type Result = typeof Result.Type
 
 /**
  * Answers a prompt. Emits a `text_delta` for each piece of text the model
- * streams, then `usage` if the provider counts, and returns the whole answer.
+ * streams, then `usage` if the provider counts, also if it fails or is interrupted, and returns the whole answer.
  *
  * A `text_delta` is never empty, never ends between the halves of a surrogate
  * pair, and all of one attempt joined are exactly the result's `text`.
@@ -128,35 +128,27 @@ export const handler: Task.HandlerFn<typeof AiResponse, LanguageModel.LanguageMo
   const { maxOutputTokens, model, temperature } = payload
   // Joined now and then: a text that grows word by word otherwise keeps every word with a node of its own.
   let pieces: Array<string> = []
-  let end: ModelAnswer.End | undefined
-  let counted: ModelAnswer.Usage | null = null
-  let answering = model ?? "unknown"
-
-  const tell = Effect.suspend(() =>
-    counted === null ? Effect.void : emit({ _tag: "usage", ...counted, model: answering })
-  )
-  const hear = (usage: ModelAnswer.Usage | null) => {
-    counted = usage
+  let end!: ModelAnswer.End
+  let usage: TaskEvent.Usage | undefined
+  const counted = (counts: ModelAnswer.Usage, model: string) => {
+    usage = { _tag: "usage", ...counts, model }
   }
-  yield* ModelAnswer.stream(promptOf(payload), { model, temperature, maxOutputTokens }, hear).pipe(
+
+  yield* ModelAnswer.stream(promptOf(payload), { model, temperature, maxOutputTokens }, counted).pipe(
     Stream.runForEach((piece) => {
-      answering = piece.model
       if (piece._tag === "Text") {
         pieces.push(piece.text)
         if (pieces.length === 1000) pieces = [pieces.join("")]
         return emit({ _tag: "text_delta", text: piece.text })
       }
       end = piece
-      counted = piece.usage ?? counted
       return Effect.void
     }),
-    Effect.ensuring(tell)
+    Effect.ensuring(Effect.suspend(() => usage === undefined ? Effect.void : emit(usage)))
   )
 
-  // Every answer has an end.
-  const { usage, ...rest } = end!
-  const finishReason = yield* ModelAnswer.finishReason({ usage, ...rest })
-  return { text: pieces.join(""), finishReason, usage, model: rest.model }
+  const finishReason = yield* ModelAnswer.finishReason(end)
+  return { text: pieces.join(""), finishReason, usage: end.usage, model: end.model }
 })
 
 const promptOf = ({ messages, prompt, system }: Payload): ReadonlyArray<Prompt.MessageEncoded> => [

@@ -107,8 +107,6 @@ export const generate = Effect.fnUntraced(function*<A>(
   const kept: Array<A> = []
   const faults: Array<string> = []
   let usage: ModelAnswer.Usage | null = null
-  // What is known of an answer that is not at its end.
-  let counted: ModelAnswer.Usage | null = null
   let model = settings.model ?? "unknown"
 
   const warn = (text: string, index?: number) => {
@@ -119,6 +117,7 @@ export const generate = Effect.fnUntraced(function*<A>(
 
   const ask = Effect.fnUntraced(function*(missing: number) {
     const enough = kept.length + missing
+    const before = usage
     const reader = ListReader.make(list)
     let index = 0
     let dropped = 0
@@ -133,15 +132,14 @@ export const generate = Effect.fnUntraced(function*<A>(
         { role: "user", content: faults.length === 0 ? prompt : `${prompt}\n\n${avoid(faults)}` }
       ],
       { model: settings.model, json: { name: list, schema } },
-      (usage) => {
-        counted = usage
+      (counts) => {
+        usage = sum(before, counts)
       }
     ).pipe(
       Stream.runForEachWhile(Effect.fnUntraced(function*(piece) {
         model = piece.model
         if (piece._tag === "End") {
           end = piece
-          counted = piece.usage ?? counted
           return true
         }
         if (kept.length === enough) {
@@ -162,16 +160,8 @@ export const generate = Effect.fnUntraced(function*<A>(
         }
         return kept.length === enough || (dropped <= missing && reader.state() !== "broken")
       })),
-      // What breaks off behind the last element has broken nothing.
-      Effect.catch((error) =>
-        kept.length === enough || (!exact && kept.length > 0 && reader.state() === "closed")
-          ? Effect.void
-          : Effect.fail(error)
-      ),
-      Effect.ensuring(Effect.sync(() => {
-        usage = sum(usage, counted)
-        counted = null
-      }))
+      // whatever happens after the list, the list is there
+      Effect.catch((error) => kept.length === enough || reader.state() === "closed" ? Effect.void : Effect.fail(error))
     )
 
     if (kept.length === enough) return 0

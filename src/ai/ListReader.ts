@@ -2,9 +2,9 @@
  * Reads a list out of a model's answer while the answer is being written.
  *
  * The answer should be a JSON document `{ "<list>": [ … ] }`. Models without
- * structured output also write the bare array, Markdown fences, prose before
- * and after, and their thoughts first, in `<think>`; the reader finds the list
- * in all of that.
+ * structured output also write the bare array, Markdown fences, and prose
+ * before and after; the reader finds the list in all of that. What an answer
+ * thinks first, `<think>…</think>`, is passed over.
  *
  * @since 0.1.0
  */
@@ -46,9 +46,6 @@ export type State = "empty" | "open" | "closed" | "broken"
  */
 export const limits = { length: 4 * 1024 * 1024, depth: 32, falseStarts: 1000 }
 
-const opening = "<think>"
-const closing = "</think>"
-
 /**
  * Starts reading an answer. A bare array counts if its elements are objects.
  *
@@ -68,6 +65,29 @@ export const make = (list: string): ListReader => {
   let candidate = ""
   let hasElements = false
   let failed = false
+  // the beginning of the answer, as long as it may be a thought; undefined behind it
+  let thought: string | undefined = ""
+
+  const afterThoughts = (piece: string): string => {
+    if (thought === undefined) return piece
+    thought = (thought + piece).trimStart()
+    const opened = /^<think(ing)?>/.exec(thought)
+    if (opened !== null) {
+      const closed = `</${opened[0].slice(1)}`
+      const end = thought.indexOf(closed)
+      if (end === -1) {
+        thought = opened[0] + thought.slice(opened[0].length).slice(-closed.length)
+        return ""
+      }
+      const rest = thought.slice(end + closed.length)
+      thought = ""
+      return afterThoughts(rest)
+    }
+    if ("<think>".startsWith(thought) || "<thinking>".startsWith(thought)) return ""
+    const rest = thought
+    thought = undefined
+    return rest
+  }
 
   const open = (bare: boolean) => {
     const parser = new JSONParser({ paths: [bare ? "$.*" : `$.${list}.*`], keepStack: false })
@@ -96,29 +116,11 @@ export const make = (list: string): ListReader => {
     return parser
   }
 
-  // What a model thinks of can look like the list.
-  let thoughts: "perhaps" | "in them" | "none" = "perhaps"
-  let held = ""
-  const withoutThoughts = (piece: string): string => {
-    if (thoughts === "none") return piece
-    held += piece
-    if (thoughts === "perhaps") {
-      const start = held.trimStart()
-      if (opening.startsWith(start)) return ""
-      thoughts = start.startsWith(opening) ? "in them" : "none"
-    }
-    const end = thoughts === "none" ? 0 : held.indexOf(closing)
-    const rest = end < 0 ? "" : held.slice(thoughts === "none" ? 0 : end + closing.length)
-    if (end >= 0) thoughts = "none"
-    held = thoughts === "none" ? "" : held.slice(-closing.length)
-    return rest
-  }
-
   const read = (piece: string): ReadonlyArray<Schema.Json> => {
     elements = []
     length += piece.length
     if (length > limits.length) state = "broken"
-    let text = withoutThoughts(piece)
+    let text = afterThoughts(piece)
     let at = 0
     // where in the text the document begins, unless that was in an earlier piece
     let start: number | undefined

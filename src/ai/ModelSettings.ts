@@ -8,7 +8,6 @@
  *
  * @since 0.1.0
  */
-import type * as Response from "effect/ai/Response"
 import * as Context from "effect/Context"
 import type * as JsonSchema from "effect/JsonSchema"
 
@@ -30,11 +29,6 @@ export interface Settings {
    * other, the prompt has to say it too, and the reader has to check.
    */
   readonly json?: { readonly name: string; readonly schema: JsonSchema.JsonSchema } | undefined
-  /**
-   * Hears the tokens that the provider has counted so far, each time it tells: of an answer that is interrupted, or breaks
-   * off, there is no other count.
-   */
-  readonly counted?: ((usage: Response.FinishPartEncoded["usage"]) => void) | undefined
 }
 
 /**

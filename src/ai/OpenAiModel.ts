@@ -8,7 +8,7 @@ import * as AiError from "effect/ai/AiError"
 import * as LanguageModel from "effect/ai/LanguageModel"
 import * as OpenAiStructuredOutput from "effect/ai/OpenAiStructuredOutput"
 import type * as Response from "effect/ai/Response"
-import * as Cause from "effect/Cause"
+import type * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Config from "effect/Config"
 import * as Duration from "effect/Duration"
@@ -44,8 +44,8 @@ export interface Options {
    */
   readonly model?: string | undefined
   /**
-   * How long a provider may be silent in the middle of an answer: from its first word, thought or call on. What comes
-   * before that, such as a model that is loaded, is for the task's timeout. Default: 60 seconds.
+   * How long a provider may send nothing once its answer has begun. An answer that has a text and a reason is complete then;
+   * any other fails with `InternalProviderError`. Default: 60 seconds.
    */
   readonly idleTimeout?: Duration.Input | undefined
 }
@@ -58,11 +58,9 @@ export interface Options {
  */
 export const openAiUrl = "https://api.openai.com/v1"
 
-const defaultIdleMillis = 60_000
-
 /**
- * The options that the environment names: `OPENAI_API_KEY`, `OPENAI_BASE_URL`, `OPENAI_MODEL` and `AI_IDLE_TIMEOUT`. None if neither a key
- * nor an endpoint is set.
+ * The options that the environment names: `OPENAI_API_KEY`, `OPENAI_BASE_URL`, `OPENAI_MODEL` and `AI_IDLE_TIMEOUT`. None
+ * if neither a key nor an endpoint is set.
  *
  * @category config
  * @since 0.1.0
@@ -88,11 +86,10 @@ export const config: Config.Config<Option.Option<Options>> = Config.map(
         : Effect.succeed(url)
     }),
     model: Variable.make("OPENAI_MODEL", "the name of a model", (text) => Option.some(text)),
-    idleTimeout: Variable.withDefault(
+    idleTimeout: Variable.make(
       "AI_IDLE_TIMEOUT",
-      "a whole number of milliseconds from 1000 to 86400000",
-      Variable.wholeNumber(1000, 86_400_000),
-      defaultIdleMillis
+      "a whole number of milliseconds from 100 to 86400000",
+      Variable.wholeNumber(100, 86_400_000)
     )
   }),
   ({ apiKey, baseUrl, idleTimeout, model }) =>
@@ -100,7 +97,7 @@ export const config: Config.Config<Option.Option<Options>> = Config.map(
       apiKey: Option.getOrUndefined(apiKey),
       baseUrl: Option.getOrUndefined(baseUrl),
       model: Option.getOrUndefined(model),
-      idleTimeout
+      idleTimeout: Option.getOrUndefined(idleTimeout)
     })
 )
 
@@ -136,10 +133,10 @@ export const providerOf = ({ baseUrl = openAiUrl, model }: Options): {
  *   it takes a `temperature`, the first word comes at once, and `maxOutputTokens` are all spent on the answer. A model that
  *   somebody has named thinks as much as it does by default; most of OpenAI's then refuse a `temperature`.
  * - Every answer is streamed, also to `generateText`. Interrupting a request closes its connection at once.
- * - The package's own retries are off, and so is every time limit but those of connecting and of silence in the middle of
- *   an answer: how long an answer may take is for the task's timeout to say.
- * - An endpoint that sends one JSON document although a stream was asked for is understood. An answer is over with its
- *   stream, or with `[DONE]`, not with the first reason or count of tokens that is named.
+ * - The package's own retries are off, and so is every time limit but that of connecting and `idleTimeout`: how long an
+ *   answer may take is for the task's timeout to say.
+ * - The body of an answer is read as what it is, a stream of events or JSON, whatever its label. It ends with `[DONE]`, or
+ *   with the connection after a `finish_reason`; a connection that ends without either has broken off.
  * - `maxOutputTokens` is sent as `max_completion_tokens` to OpenAI and Azure, whose newer models take nothing else, and
  *   as `max_tokens` to all others, where every server knows it. An endpoint that asks for the new name gets it at once.
  * - A JSON document is asked for with `response_format: json_schema`; `strict` is set if the schema keeps OpenAI's rules
@@ -186,11 +183,11 @@ export const layerConfig: Layer.Layer<LanguageModel.LanguageModel, Config.Config
 
 const make = Effect.fnUntraced(function*(options: Options) {
   const { baseUrl = openAiUrl, model: chosen } = options
+  const idleMillis = Duration.toMillis(options.idleTimeout ?? "60 seconds")
   if (!isBaseUrl(baseUrl)) {
     return yield* Effect.die(new Error(`baseUrl is ${withoutSecrets(baseUrl)}, but must be ${allowedUrl}`))
   }
   const { hostname, origin, pathname } = new URL(baseUrl)
-  const idleMillis = Duration.toMillis(options.idleTimeout ?? defaultIdleMillis)
   const apiKey = options.apiKey === undefined ? undefined : Redacted.value(options.apiKey)
   const request: OpenAiError.Request = { url: `${origin}${pathname.replace(/\/$/, "")}/chat/completions`, apiKey }
   const client = yield* makeClient(baseUrl, apiKey)
@@ -237,44 +234,41 @@ const make = Effect.fnUntraced(function*(options: Options) {
     Stream.unwrap(Effect.gen(function*() {
       const body = yield* bodyOf(options)
       // The scope is that of the stream: where it closes early, the request ends.
-      const request = yield* Effect.acquireRelease(
+      const aborter = yield* Effect.acquireRelease(
         Effect.sync(() => new AbortController()),
-        (request) => Effect.sync(() => request.abort())
+        (aborter) => Effect.sync(() => aborter.abort())
       )
-      const response = yield* Effect.catch(ask(body, request.signal), failed)
-      const { end, hasBegun, isComplete, read } = OpenAiAnswer.reader((yield* ModelSettings).counted)
+      const response = yield* Effect.catch(ask(body, aborter.signal), failed)
+      const { end, hasBegun, isWhole, read } = OpenAiAnswer.reader()
       const clock = yield* Clock.Clock
       const now = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
       const begun = Latch.makeUnsafe()
       let heardAt = 0
       let isSilent = false
-      // One timer an answer: it looks at when the last piece came.
+      // One timer for an answer and not one for each piece: it looks at when the last piece came.
       const watch = Effect.gen(function*() {
         yield* begun.await
         while (now() < heardAt + idleMillis) yield* Effect.sleep(heardAt + idleMillis - now())
         isSilent = true
-        request.abort()
+        aborter.abort()
       })
       yield* Effect.forkScoped(watch)
-      const broken = (error: Cause.UnknownError) => {
-        // A connection that breaks, or falls silent, after the last word has broken nothing.
-        if (isComplete()) return Stream.empty
-        return Stream.fromEffect(
-          isSilent
-            ? failed(new Cause.UnknownError(new Error(`the provider has said nothing for ${idleMillis} ms`)))
-            : failed(error)
-        )
-      }
-      const heard = () => {
+      const heard = (isOpen: boolean) => {
         heardAt = now()
+        if (isOpen) begun.openUnsafe()
       }
-      return OpenAiStream.chunks(response, heard).pipe(
+      return OpenAiStream.chunks(response, request.url, heard).pipe(
         Stream.mapAccumArray(() => undefined, (_, chunks) => {
           const parts = chunks.flatMap(read)
           if (hasBegun()) begun.openUnsafe()
           return [undefined, parts]
         }),
-        Stream.catch(broken),
+        Stream.catch((error) => {
+          // A connection that breaks after the last word has broken nothing.
+          if (isWhole(isSilent ? "silent" : "broken")) return Stream.empty
+          if (isSilent) return Stream.fail(silence(idleMillis))
+          return error._tag === "UnknownError" ? Stream.fromEffect(failed(error)) : Stream.fail(error)
+        }),
         Stream.concat(end)
       )
     })).pipe(Stream.mapError((reason) => AiError.make({ module: "OpenAiModel", method, reason })))
@@ -285,6 +279,13 @@ const make = Effect.fnUntraced(function*(options: Options) {
     generateText: (options) => Effect.map(Stream.runCollect(answer(options, "generateText")), whole)
   })
 })
+
+const silence = (idleMillis: number) =>
+  new AiError.InternalProviderError({
+    description: `nothing came from the provider for ${
+      Duration.format(Duration.millis(idleMillis))
+    } (AI_IDLE_TIMEOUT), and the answer has no end`
+  })
 
 const makeClient = Effect.fnUntraced(function*(
   baseURL: string,

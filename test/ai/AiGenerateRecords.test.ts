@@ -313,20 +313,6 @@ describe("AiGenerateRecords", () => {
   })
 
   describe("failure", () => {
-    const cut = Stream.fail(
-      AiError.make({ module: "m", method: "s", reason: new AiError.InvalidResponseError({ description: "cut" }) })
-    )
-    it.effect("is none where what breaks off has given all there is", () =>
-      Effect.gen(function*() {
-        const answer = Stream.concat(deltas(JSON.stringify({ records: rivers(1, 2) })), cut)
-        const { asked, exit, of } = yield* run({}, answer)
-        assert.deepStrictEqual(exit, Exit.succeed({ records: rivers(1, 2), usage: null, model: "unknown" }))
-        assert.lengthOf(asked, 1)
-        assert.lengthOf(of("warning"), 0)
-        const short = yield* run({ count: 3 }, answer)
-        assert.isTrue(Exit.isFailure(short.exit))
-      }))
-
     const rateLimited = AiError.make({ module: "m", method: "s", reason: new AiError.RateLimitError({}) })
 
     it.effect.each<readonly [string, Parts, string]>([
@@ -348,6 +334,29 @@ describe("AiGenerateRecords", () => {
     it.effect("is none if everything is there already", () =>
       Effect.gen(function*() {
         const { exit } = yield* run({}, Stream.concat(deltas(JSON.stringify(rivers(1, 2))), finish("content-filter")))
+        assert.deepInclude(yield* exit, { records: rivers(1, 2) })
+      }))
+
+    it.effect.each<readonly [string, Parts]>([
+      ["breaks then", Stream.concat(says(JSON.stringify(rivers(1, 2))), Stream.fail(rateLimited))],
+      [
+        "breaks before its last bracket",
+        Stream.concat(deltas(JSON.stringify(rivers(1, 2)).slice(0, -1)), Stream.fail(rateLimited))
+      ]
+    ])("is none if everything is there, and the answer %s", ([_, parts]) =>
+      Effect.gen(function*() {
+        const { asked, exit } = yield* run({}, parts)
+        assert.deepInclude(yield* exit, { records: rivers(1, 2) })
+        assert.lengthOf(asked, 1)
+      }))
+
+    it.effect("leaves what a list that is complete has too few to the second request", () =>
+      Effect.gen(function*() {
+        const { exit } = yield* run(
+          {},
+          Stream.concat(deltas(JSON.stringify(rivers(1, 1))), Stream.fail(rateLimited)),
+          saysJson(rivers(2, 2))
+        )
         assert.deepInclude(yield* exit, { records: rivers(1, 2) })
       }))
 

@@ -95,7 +95,7 @@ describe("AiResponse", () => {
         const seen = yield* Ref.make<ReadonlyArray<{ readonly prompt: unknown; readonly settings: Settings }>>([])
         const recording = model((prompt) =>
           Stream.unwrap(Effect.gen(function*() {
-            const { counted: _, ...settings } = yield* ModelSettings
+            const settings = yield* ModelSettings
             const content = prompt.content.map(({ content, role }) => [
               role,
               typeof content === "string"

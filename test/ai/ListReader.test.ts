@@ -56,16 +56,6 @@ describe("ListReader", () => {
     )
   })
 
-  it("leaves out what the model thinks, wherever it is cut", () => {
-    const thoughts = "\n<think>maybe {\"records\": [{\"draft\": true}]}, no </thin</think>"
-    const answer = `${thoughts}{"records": [{"a": 1}]}`
-    for (let at = 0; at <= answer.length; at++) {
-      assert.deepStrictEqual(read(answer.slice(0, at), answer.slice(at)).elements, [{ a: 1 }])
-    }
-    assert.deepStrictEqual(read(...answer).elements, [{ a: 1 }])
-    assert.deepStrictEqual(read("<thing>[{\"a\": 1}]").elements, [{ a: 1 }])
-  })
-
   it("finds the document in prose", () => {
     const prose = fc.string({ unit: fc.constantFrom("a", " ", "\n", "[", "{", "]", ":", "1", "é", "`") })
     fc.assert(
@@ -104,6 +94,24 @@ describe("ListReader", () => {
       const { elements, state } = read(...pieces)
       assert.deepStrictEqual(elements, expected)
       assert.strictEqual(state, expected.length === 0 ? "empty" : "closed")
+    }
+  })
+
+  const list = "{\"records\": [{\"a\": 1}]}"
+  it.each<readonly [string, number]>([
+    [`<think>Perhaps {"records": [{"a": 9}]}? No: {"a": [</think>${list}`, 1],
+    [`\n <thinking>[{"a": 9}]</think></thinking>\n\n${list}`, 1],
+    [`<think></think><think>[{"a": 9}]</think> [{"a": 1}]`, 1],
+    [`<th${list}`, 1],
+    [`<thinker>${list}</thinker>`, 1],
+    [`I <think>${list}`, 1],
+    [`<think>${list}`, 0],
+    ["<thi", 0]
+  ])("passes over thoughts: %s", (text, count) => {
+    for (const pieces of [[text], text.split("")]) {
+      const { elements, state } = read(...pieces)
+      assert.deepStrictEqual(elements, [{ a: 1 }].slice(0, count))
+      assert.strictEqual(state, count === 0 ? "empty" : "closed")
     }
   })
 

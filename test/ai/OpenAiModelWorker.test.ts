@@ -174,12 +174,12 @@ describe("ai_response", () => {
         const server = yield* start()
         const id = yield* insert({ prompt: "hi" })
         const exchange = yield* server.next
-        yield* exchange.send(begin, text("Hel"), usage, text("lo"))
-        yield* Harness.eventually("the text", typesOf(id), (types) => types.length === 2)
+        yield* exchange.send(begin, text("Hel"), finish(), usage)
+        yield* Harness.eventually("the text", textsOf(id), (texts) => texts.length === 1)
         assert.isTrue(yield* Harness.cancel(id))
         assert.isFalse((yield* exchange.closed).complete)
         yield* Harness.awaitOver(id)
-        assert.deepStrictEqual(yield* typesOf(id), ["text_delta", "text_delta", "usage", "cancelled"])
+        assert.deepStrictEqual(yield* typesOf(id), ["text_delta", "usage", "cancelled"])
       }).pipe(Harness.onDatabase))
   })
 

@@ -9,8 +9,7 @@ import * as Predicate from "effect/Predicate"
 import * as Result from "effect/Result"
 import * as Stream from "effect/Stream"
 import type * as OpenAI from "openai/resources/chat/completions"
-import type { Settings } from "../ModelSettings.ts"
-import { done } from "./OpenAiStream.ts"
+import * as OpenAiStream from "./OpenAiStream.ts"
 
 /**
  * Reads one answer.
@@ -21,36 +20,39 @@ import { done } from "./OpenAiStream.ts"
 export interface Reader {
   /** The parts that a chunk brings. */
   readonly read: (chunk: unknown) => ReadonlyArray<Response.StreamPartEncoded>
-  /**
-   * Whether the model has said that it is done, and said so apart from the text, so that nothing can be missing although
-   * the connection has broken. A gateway may name a reason beside every piece of text.
-   */
-  readonly isComplete: () => boolean
-  /** Whether something of the answer has come. */
+  /** Whether the model has begun to say or to think something. */
   readonly hasBegun: () => boolean
+  /** Whether nothing can be missing although the stream has no end: it broke, or fell silent. */
+  readonly isWhole: (how: "broken" | "silent") => boolean
   /** What is left to say when the stream has ended. */
   readonly end: Stream.Stream<Response.StreamPartEncoded, AiError.AiErrorReason>
 }
 
 /**
- * Reads the chunks of one answer in order.
+ * Reads the chunks of one answer in order. Only the end of the stream ends it: some endpoints say with every chunk why the
+ * model has stopped, and what it has used. The last word counts.
  *
  * Nothing of a chunk is taken for granted: compatible endpoints leave out, add, and spell things their own way.
  *
  * @category answers
  * @since 0.1.0
  */
-export const reader = (counted: Settings["counted"]): Reader => {
+export const reader = (): Reader => {
   let named = false
   let block: "text" | "reasoning" | undefined
   let blocks = 0
   let refusal = ""
   let reason: Response.FinishReason | undefined
-  let usage: Response.FinishPartEncoded["usage"] | undefined
-  let begun = false
-  let settled = false
-  let saidDone = false
+  let usage: Usage | undefined
   let failure: AiError.AiErrorReason | undefined
+  let isDone = false
+  let hasDeltas = false
+  let hasBegun = false
+  // with text, calls or a refusal; thoughts are no answer
+  let hasAnswer = false
+  // a reason, or the usage, has come by itself since the answer last went on
+  let isSettled = false
+  let wentOnAfterReason = false
   const calls: Array<ToolCall> = []
 
   const close = (): ReadonlyArray<Response.StreamPartEncoded> => {
@@ -92,59 +94,73 @@ export const reader = (counted: Settings["counted"]): Reader => {
     failure ??= new AiError.ToolParameterValidationError({ toolName: name, description: "they are not JSON" })
     return []
   }
-  const finish = (reason: Response.FinishReason): ReadonlyArray<Response.StreamPartEncoded> => [
-    ...close(),
-    // What was cut off is no call.
-    ...(reason === "length" ? [] : calls.flatMap(called)),
-    { type: "finish", reason, usage: usage ?? usageOf({}) }
-  ]
-  const metadata = ({ id, model }: OpenAI.ChatCompletionChunk): ReadonlyArray<Response.StreamPartEncoded> => {
-    if (named || !Predicate.isString(model) || model === "") return []
-    named = true
-    return [{ type: "response-metadata", modelId: model, ...(Predicate.isString(id) && { id }) }]
+  const metadata = (
+    { id, model }: OpenAI.ChatCompletionChunk,
+    counts: Usage | undefined
+  ): ReadonlyArray<Response.StreamPartEncoded> => {
+    const names = !named && Predicate.isString(model) && model !== ""
+    named ||= names
+    if (!names && counts === undefined) return []
+    return [{
+      type: "response-metadata",
+      ...(names && { modelId: model, ...(Predicate.isString(id) && { id }) }),
+      // who is interrupted never sees the finish
+      ...(counts !== undefined && { metadata: { openai: { usage: totals(counts) } } })
+    }]
   }
 
   return {
     read: (given) => {
-      if (given === done) saidDone = true
+      if (given === OpenAiStream.done) isDone = true
       if (!Predicate.isObject(given)) return []
       const chunk = given as unknown as OpenAI.ChatCompletionChunk
-      const choice: (Partial<OpenAI.ChatCompletionChunk.Choice> & { readonly message?: object }) | undefined =
-        Array.isArray(chunk.choices) ? chunk.choices.find((_) => (_?.index ?? 0) === 0) : undefined
-      // Not every endpoint sends every field of the type, and some send more. One that does not stream sends the message,
-      // and one that does may repeat it at the end.
-      const delta: Readonly<Record<string, unknown>> = { ...(begun ? undefined : choice?.message), ...choice?.delta }
-      if (Predicate.isString(delta.refusal)) refusal += delta.refusal
-      const toolCalls = Array.isArray(delta.tool_calls) ? delta.tool_calls : []
-      const stopped: unknown = choice?.finish_reason
-      const ends = Predicate.isString(stopped) && stopped !== ""
-      if (ends) reason = finishReasons[stopped] ?? "other"
-      const counts = Predicate.isObject(chunk.usage)
-      if (counts) {
-        usage = usageOf(chunk.usage as UsageFields)
-        counted?.(usage)
-      }
-      const parts = [
-        ...piece("reasoning", textOf(delta.reasoning_content ?? delta.reasoning)),
-        ...piece("text", textOf(delta.content)),
-        ...toolCalls.flatMap(call)
+      const choice: any = Array.isArray(chunk.choices)
+        ? chunk.choices.find((_) => Number(_?.index ?? 0) === 0)
+        : undefined
+      // A whole answer has a message, also where a stream was asked for; beside deltas a message repeats them.
+      // Not every endpoint sends every field of the type, and some send more.
+      const delta: Readonly<Record<string, unknown>> = { ...(!hasDeltas && choice?.message), ...choice?.delta }
+      hasDeltas ||= Predicate.isObject(choice?.delta)
+      const counted = chunk.usage ?? choice?.usage
+      const counts = Predicate.isObject(counted) ? usageOf(counted as UsageFields) : undefined
+      const thoughts = piece("reasoning", textOf(delta.reasoning_content ?? delta.reasoning))
+      const answer = [
+        ...piece("text", textOf(delta.content ?? choice?.text)),
+        ...(Array.isArray(delta.tool_calls) ? delta.tool_calls.flatMap(call) : [])
       ]
-      if (parts.length > 0) settled = false
-      else if (reason !== undefined && (ends || counts)) settled = true
-      begun ||= parts.length > 0 || ends
-      return [...metadata(chunk), ...parts]
+      const refused = Predicate.isString(delta.refusal) ? delta.refusal : ""
+      refusal += refused
+      usage = counts ?? usage
+
+      const answers = answer.length > 0 || refused !== ""
+      const goesOn = answers || thoughts.length > 0
+      if (goesOn) {
+        hasBegun = true
+        hasAnswer ||= answers
+        isSettled = false
+        wentOnAfterReason ||= reason !== undefined
+      }
+      const stopped: unknown = choice?.finish_reason
+      const stops = Predicate.isString(stopped) && stopped !== "" && stopped !== "null"
+      if (stops) reason = finishReasons.get(stopped.toLowerCase()) ?? "other"
+      if (!goesOn && reason !== undefined && (stops || counts !== undefined)) isSettled = hasAnswer
+      return [...metadata(chunk, counts), ...thoughts, ...answer]
     },
-    isComplete: () => settled,
-    hasBegun: () => begun,
+    hasBegun: () => hasBegun,
+    isWhole: (how) => isSettled || (how === "silent" && hasAnswer && reason !== undefined && !wentOnAfterReason),
     end: Stream.suspend((): Stream.Stream<Response.StreamPartEncoded, AiError.AiErrorReason> => {
-      // Who says that it is done without a reason has left that out, unless there is nothing at all.
-      const why = reason ?? (saidDone && begun ? (calls.length > 0 ? "tool-calls" : "unknown") : undefined)
-      if (why === undefined && refusal === "") {
+      if (isDone && hasAnswer) reason ??= calls.length > 0 ? "tool-calls" : "unknown"
+      if (reason === undefined) {
         return Stream.fail(
           new AiError.InvalidResponseError({ description: "the stream ended before the model had finished" })
         )
       }
-      const parts = Stream.fromIterable(finish(why ?? "unknown"))
+      const parts = Stream.fromIterable<Response.StreamPartEncoded>([
+        ...close(),
+        // What was cut off is no call.
+        ...(reason === "length" ? [] : calls.flatMap(called)),
+        { type: "finish", reason, usage: usage ?? uncounted }
+      ])
       if (refusal !== "") {
         const words = refusal.replaceAll(/\s+/g, " ").slice(0, 500)
         failure = new AiError.ContentPolicyError({ description: `the model refused: ${words}` })
@@ -167,18 +183,19 @@ interface ToolCallFields {
   readonly function?: { readonly name?: unknown; readonly arguments?: unknown } | null
 }
 
-const finishReasons: Readonly<Record<string, Response.FinishReason>> = {
-  stop: "stop",
-  length: "length",
-  model_length: "length",
-  content_filter: "content-filter",
-  tool_calls: "tool-calls",
-  function_call: "tool-calls",
-  error: "error",
+const finishReasons: ReadonlyMap<string, Response.FinishReason> = new Map([
+  ["stop", "stop"],
+  ["length", "length"],
+  ["model_length", "length"],
+  ["max_tokens", "length"],
+  ["content_filter", "content-filter"],
+  ["tool_calls", "tool-calls"],
+  ["function_call", "tool-calls"],
+  ["error", "error"],
   // vLLM and SGLang; DeepSeek: the model was stopped before its end
-  abort: "error",
-  insufficient_system_resource: "error"
-}
+  ["abort", "error"],
+  ["insufficient_system_resource", "error"]
+])
 
 // a text, or a list of parts some of which are text
 const textOf = (content: unknown): string =>
@@ -195,15 +212,29 @@ interface UsageFields {
   readonly completion_tokens_details?: { readonly reasoning_tokens?: unknown } | null
 }
 
-const usageOf = (usage: UsageFields): Response.FinishPartEncoded["usage"] => {
+type Usage = Response.FinishPartEncoded["usage"]
+
+// undefined if nothing is counted
+const usageOf = (usage: UsageFields): Usage | undefined => {
   const input = count(usage.prompt_tokens)
   const cached = count(usage.prompt_tokens_details?.cached_tokens)
   const output = count(usage.completion_tokens)
   const reasoning = count(usage.completion_tokens_details?.reasoning_tokens)
+  if (input === undefined && output === undefined) return undefined
   return {
     inputTokens: { total: input, cacheRead: cached, uncached: less(input, cached), cacheWrite: undefined },
     outputTokens: { total: output, reasoning, text: less(output, reasoning) }
   }
+}
+
+const uncounted: Usage = {
+  inputTokens: { total: undefined, cacheRead: undefined, uncached: undefined, cacheWrite: undefined },
+  outputTokens: { total: undefined, reasoning: undefined, text: undefined }
+}
+
+const totals = ({ inputTokens, outputTokens }: Usage) => {
+  const [input, output] = [inputTokens.total ?? 0, outputTokens.total ?? 0]
+  return { inputTokens: input, outputTokens: output, totalTokens: input + output }
 }
 
 const count = (tokens: unknown): number | undefined =>

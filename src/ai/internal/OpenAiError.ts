@@ -11,7 +11,6 @@ import * as Duration from "effect/Duration"
 import * as Option from "effect/Option"
 import * as Predicate from "effect/Predicate"
 import type { APIError } from "openai"
-import { Foreign } from "./OpenAiStream.ts"
 
 /**
  * The request that did not succeed.
@@ -35,13 +34,6 @@ export interface Request {
 export const reasonOf = (error: unknown, request: Request, now: number): AiError.AiErrorReason => {
   if (isApiError(error) && (error.status !== undefined || error.error !== undefined)) {
     return answered(error, request, now)
-  }
-  // The same address would answer the same.
-  if (error instanceof Foreign) {
-    return new AiError.InvalidRequestError({
-      description: `${request.url} answered with ${masked(error.what, request)} and not with an answer of the Chat ` +
-        "Completions API: is the base URL right?"
-    })
   }
   if (error instanceof SyntaxError) {
     return new AiError.InvalidResponseError({ description: "the provider streamed something that is not JSON" })
@@ -75,8 +67,10 @@ const quotaCodes = new Set(["insufficient_quota", "billing_hard_limit_reached", 
 const answered = (error: APIError, request: Request, now: number): AiError.AiErrorReason => {
   const body = bodyOf(error)
   const codes = [body?.code, body?.type, body?.innererror?.code].filter(Predicate.isString).map((_) => _.toLowerCase())
-  const status = error.status ?? statusInStream(body?.code, codes)
   const words = masked(wordsOf(error, body) ?? "", request)
+  // LM Studio answers any other path with 200
+  const isNoEndpoint = /^unexpected endpoint/i.test(words)
+  const status = error.status ?? (isNoEndpoint ? 404 : statusInStream(body?.code, codes))
   // where the base URL lacks its version, nobody says so
   const where = status === 404 || status === 405 ? ` (POST ${request.url})` : ""
   const described = { description: `${words === "" ? `HTTP ${status}` : words}${where}` }
@@ -136,7 +130,7 @@ const wordsOf = (error: APIError, body: any): string | undefined => {
   if (Predicate.isString(body)) return body
   // OpenRouter's own message only says that there is one of the provider behind it
   const raw = body?.metadata?.raw
-  for (const words of [body?.message, body?.detail, body?.error]) {
+  for (const words of [body?.message, body?.detail, body?.msg, body?.error]) {
     if (Predicate.isString(words)) return Predicate.isString(raw) ? `${words}: ${raw}` : words
   }
   if (body !== undefined && body !== null) return JSON.stringify(body)

@@ -1,141 +1,193 @@
 /**
- * What an endpoint of the Chat Completions API sends back: a stream of events, or, where a server or gateway does not
- * stream, one JSON document. The body says which; the `content-type` often does not.
+ * The body in which an endpoint of the Chat Completions API answers: a stream of events, or JSON, whatever its label says.
  *
- * The package `openai` has an iterator for events. This one hands on together what came together, and passes over events
- * without data, with which servers keep a connection open.
+ * The package `openai` has an iterator for events, and Effect a parser. Both wait for the blank line that some endpoints
+ * leave out, and pass over what others send beside the events: bare JSON, and errors in a field of their own.
+ *
+ * @since 0.1.0
  */
+import * as AiError from "effect/ai/AiError"
 import * as Arr from "effect/Array"
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
-import * as Sse from "effect/encoding/Sse"
+import * as Predicate from "effect/Predicate"
 import * as Pull from "effect/Pull"
 import * as Result from "effect/Result"
 import * as Stream from "effect/Stream"
 
-/** Stands in the stream for what says that the answer is whole: `[DONE]`, or the end of a document. */
-export const done = Symbol.for("spindle/ai/OpenAiStream/done")
+/** The last chunk of an answer of which nothing is missing. */
+export const done = "[DONE]"
 
-/** An answer of something else than the API. */
-export class Foreign {
-  readonly what: string
-  constructor(what: string) {
-    this.what = what
-  }
-}
-
-const maxDocument = 64 * 1024 * 1024
+type Failure = Cause.UnknownError | AiError.InvalidRequestError
 
 /**
- * The chunks of an answer. Fails with what the connection broke with, what is not JSON, what is no answer of the API, or
- * with an error that the endpoint reports, in the form of the package's own: with the `headers`, without a `status`.
- * `heard` is called for whatever comes, be it a comment that keeps the connection open.
+ * The chunks of an answer, those together that came together. Fails with what the connection broke with, what is not JSON,
+ * or with an error that the endpoint reports, in the form of the package's own: with the `headers`, without a `status`;
+ * with `InvalidRequestError` for a page. `heard` is called for whatever comes, be it a comment that keeps the connection open, with
+ * whether it is in the middle of a document.
+ *
+ * @category answers
+ * @since 0.1.0
  */
-export const chunks = ({ body, headers }: Response, heard: () => void): Stream.Stream<unknown, Cause.UnknownError> => {
+export const chunks = (
+  response: Response,
+  url: string,
+  heard: (isOpen: boolean) => void
+): Stream.Stream<unknown, Failure> => {
+  const { body } = response
   if (body === null) return Stream.empty
-  const bytes = Stream.fromReadableStream<Uint8Array, Cause.UnknownError>({
+  const bytes = Stream.fromReadableStream<Uint8Array, Failure>({
     evaluate: () => body,
     onError: (cause) => new Cause.UnknownError(cause)
   })
   return Stream.transformPull(Stream.decodeText(bytes), (pull) =>
     Effect.sync(() => {
-      let form: "events" | "document" | undefined
-      let document: Array<string> = []
-      let size = 0
       let read: Array<unknown> = []
-      let end: Pull.Pull<never, Cause.UnknownError> | undefined
-      const broken = (cause: unknown) => Effect.fail(new Cause.UnknownError(cause))
-
-      const accept = (chunk: any, isError = false) => {
-        // vLLM once sent its errors without the field.
-        const error = chunk?.error || (isError || chunk?.object === "error" ? chunk : undefined)
-        if (error) end = broken({ error, headers, status: undefined })
-        else read.push(chunk)
-      }
-      const parser = Sse.makeParser((event) => {
-        if (event._tag === "Retry" || event.data === "" || end !== undefined) return
-        if (event.data.trim() === "[DONE]") {
-          read.push(done)
-          end = Cause.done()
-          return
-        }
-        const json = Result.try((): unknown => JSON.parse(event.data))
-        if (Result.isFailure(json)) end = broken(json.failure)
-        else accept(json.success, event.event === "error")
+      let end: Pull.Pull<never, Failure> | undefined
+      const documents = reader(response, url, (chunk) => {
+        if (end === undefined) read.push(chunk)
+        if (chunk === done) end ??= Cause.done()
+      }, (failure) => {
+        end ??= Effect.fail(failure)
       })
-
-      const take = (text: string) => {
-        form ??= formOf(text)
-        if (form === undefined || end !== undefined) return
-        if (form === "document") {
-          document.push(text)
-          size += text.length
-          if (size > maxDocument) end = broken(new Foreign("more than 64 MiB in one piece"))
-          else if (text.trimStart().startsWith("<") && document.length === 1) end = broken(new Foreign("a page"))
-          return
-        }
-        // llama.cpp once sent its errors in a field of their own.
-        const tooLarge = parser.feed(text.replaceAll(/(^|\n)error: (?=\{)/g, "$1event: error\ndata: "))
-        if (tooLarge !== undefined) end ??= broken(tooLarge)
-      }
-      const finish = () => {
-        if (form === "events") {
-          // The last event need not be followed by an empty line.
-          parser.feed("\n\n")
-        } else if (form === "document" && end === undefined) {
-          const answers = documentsIn(document.join(""))
-          document = []
-          if (Result.isFailure(answers)) {
-            end = broken(answers.failure)
-            return
-          }
-          for (const answer of answers.success) accept(answer)
-          if (read.length > 0) read.push(done)
-        }
-      }
-
-      const next: Pull.Pull<Arr.NonEmptyReadonlyArray<unknown>, Cause.UnknownError> = Effect.suspend(() => {
+      const next: Pull.Pull<Arr.NonEmptyReadonlyArray<unknown>, Failure> = Effect.suspend(() => {
         if (Arr.isArrayNonEmpty(read)) {
           const together = read
           read = []
           return Effect.succeed(together)
         }
-        return end ?? Pull.catchDone(
-          Effect.flatMap(pull, (texts) => {
-            heard()
-            for (const text of texts) take(text)
+        return end ?? Pull.matchEffect(pull, {
+          onSuccess: (texts) => {
+            texts.forEach(documents.feed)
+            heard(documents.isOpen())
             return next
-          }),
-          () => {
-            if (end === undefined) finish()
+          },
+          onFailure: (cause) => {
+            documents.close(false)
+            end ??= Effect.failCause(cause)
+            return next
+          },
+          onDone: () => {
+            documents.close(true)
             end ??= Cause.done()
             return next
           }
-        )
+        })
       })
       return next
     }))
 }
 
-const formOf = (text: string) => {
-  const first = text.trimStart()[0]
-  if (first === undefined) return undefined
-  return first === "{" || first === "[" || first === "<" ? "document" : "events"
+const maxLength = 16 * 1024 * 1024
+
+const reader = (
+  { headers }: Response,
+  url: string,
+  read: (chunk: unknown) => void,
+  fail: (failure: Failure) => void
+) => {
+  let begun = false
+  // of a line that goes on
+  let rest = ""
+  let afterReturn = false
+  // of a document that goes on in the next line
+  let json = ""
+  let isBare = false
+  let event = ""
+  let documents = 0
+  let bare = 0
+
+  const broken = () => fail(new Cause.UnknownError(new SyntaxError()))
+  const reported = (error: unknown) => fail(new Cause.UnknownError({ error, headers, status: undefined }))
+  const unread = () => event === "error" ? reported(json) : broken()
+  const page = () => {
+    const type = headers.get("content-type") ?? "no content-type"
+    // The same address would answer the same.
+    fail(
+      new AiError.InvalidRequestError({
+        description:
+          `${url} answered with a page (${type}) and not as the Chat Completions API does: is the base URL right?`
+      })
+    )
+  }
+
+  const take = (chunk: unknown) => {
+    documents++
+    if (isBare) bare++
+    for (const one of Array.isArray(chunk) ? chunk : [chunk]) {
+      const error = errorOf(one, event)
+      if (error === undefined) read(one)
+      else reported(error)
+    }
+  }
+  const parse = () => {
+    const parsed = Result.try((): unknown => JSON.parse(json))
+    if (Result.isFailure(parsed)) return
+    json = ""
+    take(parsed.success)
+    isBare = false
+  }
+  const data = (text: string) => {
+    if (text.trim() === done) return json === "" ? read(done) : broken()
+    const ends = json === "" || !isBare || /^[}\]]/.test(text)
+    json += json === "" ? text : `\n${text}`
+    if (json.length > maxLength) broken()
+    else if (ends) parse()
+  }
+  const line = (text: string) => {
+    if (isBare || text.trim() === done) return data(text)
+    if (text === "") {
+      if (json !== "") unread()
+      json = ""
+      event = ""
+    } else if (json === "" && /^\s*(\{|\[\s*(\{|$))/.test(text)) {
+      isBare = true
+      data(text)
+    } else {
+      const [, field, value = ""] = /^(event|data|error): ?(.*)$/s.exec(text) ?? []
+      if (field === "event") event = value
+      // older versions of llama.cpp
+      if (field === "error") event = field
+      if (field === "error" || (field === "data" && value !== "")) data(value)
+    }
+  }
+
+  return {
+    feed: (text: string) => {
+      if (!begun) {
+        const first = text.trimStart().charAt(0)
+        begun = first !== ""
+        if (first === "<") page()
+      }
+      const lines = (afterReturn && text.startsWith("\n") ? text.slice(1) : text).split(/\r\n|\r|\n/)
+      afterReturn = text.endsWith("\r")
+      lines[0] = rest + lines[0]
+      rest = lines.pop()!
+      lines.forEach(line)
+      // nothing has to follow this one, not even the end of its line
+      if (rest.length < 20 && /^data: ?\[DONE\]/.test(rest)) data(done)
+      if (rest.length > maxLength) broken()
+    },
+    /** Reads what no line end has followed. */
+    close: (isEnd: boolean) => {
+      if (rest !== "") line(rest)
+      if (json !== "") parse()
+      if (json !== "" && isEnd) unread()
+      // one JSON document is a whole answer
+      if (json === "" && documents === 1 && bare === 1) read(done)
+    },
+    /** Whether it is in the middle of JSON that is no event's. */
+    isOpen: () => isBare || /^\s*[{[]/.test(rest.slice(0, 20))
+  }
 }
 
-// One JSON document, a list of them, or one a line.
-const documentsIn = (text: string): Result.Result<ReadonlyArray<unknown>, unknown> => {
-  const whole = Result.try((): unknown => JSON.parse(text))
-  const documents = Result.isSuccess(whole)
-    ? Result.succeed(Array.isArray(whole.success) ? whole.success : [whole.success])
-    : Result.try((): ReadonlyArray<unknown> =>
-      text.split("\n").filter((line) => line.trim() !== "").map((line) => JSON.parse(line))
-    )
-  return Result.flatMap(
-    documents,
-    (all) =>
-      all.every((one: any) => Array.isArray(one?.choices) || one?.error || one?.object === "error")
-        ? Result.succeed(all)
-        : Result.fail(new Foreign(`JSON without choices, ${JSON.stringify(all[0] ?? all).slice(0, 300)},`))
-  )
+const errorOf = (chunk: unknown, event: string): unknown => {
+  if (!Predicate.isObject(chunk)) return event === "error" ? chunk : undefined
+  const { choices, detail, error, message, msg, object } = chunk as Readonly<Record<string, unknown>>
+  const hasChoices = Array.isArray(choices)
+  // some gateways have the field in every chunk, with nothing in it
+  if (error && !(hasChoices && Predicate.isObject(error) && !Object.values(error).some(Boolean))) return error
+  const isError = event === "error" || object === "error" ||
+    (!hasChoices && event === "" && [message, detail, msg].some(Predicate.isString))
+  return isError ? chunk : undefined
 }
