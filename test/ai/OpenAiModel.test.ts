@@ -671,13 +671,13 @@ describe("OpenAiModel", () => {
       [
         "a page where a stream should be",
         (exchange) => exchange.reply(200, "<html></html>", { "content-type": "text/html" }),
-        "MalformedOutput",
+        "InvalidRequest",
         "answered with text/html and not with a stream of events"
       ],
       [
         "a page without end",
         (exchange) => Effect.andThen(exchange.open({ "content-type": "text/html" }), exchange.send("<html>")),
-        "MalformedOutput",
+        "InvalidRequest",
         "answered with text/html and not with a stream of events"
       ],
       [
