@@ -206,6 +206,7 @@ const dialects: Readonly<Record<string, readonly [Answer, Expected]>> = {
   "a page, labelled a stream": [sends("\n<html>"), ["InvalidRequest", false]],
   "usage, and no more": [holds(text(a), text(b), finish(), usage), whole],
   "everything in one chunk, and no more": [holds(each(a + b)), whole],
+  "a reason and usage without text, and no more": [holds(begin, finish(), usage), down],
   "text, and no more": [holds(text(a)), down],
   "thoughts and a reason, and no more": [holds(thinks("hm")), down]
 }
