@@ -172,7 +172,8 @@ const dialects: Readonly<Record<string, readonly [Answer, Expected]>> = {
   "a chunk a line": [labelled("application/x-ndjson", bare(a), bare(b, "stop")), uncounted],
   "a chunk a line, and [DONE]": [labelled("application/x-ndjson", bare(a), bare(b), "[DONE]"), unsaid],
   "a chunk a line, cut": [labelled("application/x-ndjson", bare(a), bare(b)), cut],
-  "JSON without an answer": [json({ id: "x" }), cut],
+  "JSON without an answer": [json({ choices: [] }), cut],
+  "JSON of another API": [json({ object: "response", output: [] }), ["InvalidRequest", false]],
   "an error with 200": [json(error("slow down", { code: "rate_limit_exceeded" })), ["RateLimited", true]],
   "an error with 200, of another form": [json({ object: "error", message: "no", code: 404 }), [
     "InvalidRequest",
@@ -205,6 +206,7 @@ const dialects: Readonly<Record<string, readonly [Answer, Expected]>> = {
   "a page, labelled a stream": [sends("\n<html>"), ["InvalidRequest", false]],
   "usage, and no more": [holds(text(a), text(b), finish(), usage), whole],
   "everything in one chunk, and no more": [holds(each(a + b)), whole],
+  "a reason and usage without text, and no more": [holds(begin, finish(), usage), down],
   "text, and no more": [holds(text(a)), down],
   "thoughts and a reason, and no more": [holds(thinks("hm")), down]
 }

@@ -672,13 +672,13 @@ describe("OpenAiModel", () => {
         "a page where a stream should be",
         (exchange) => exchange.reply(200, "<html></html>", { "content-type": "text/html" }),
         "InvalidRequest",
-        "answered with a page (text/html) and not as the Chat Completions API does: is the base URL right?"
+        "answered with text/html and not with a stream of events"
       ],
       [
         "a page without end",
         (exchange) => Effect.andThen(exchange.open({ "content-type": "text/html" }), exchange.send("<html>")),
         "InvalidRequest",
-        "answered with a page (text/html) and not as the Chat Completions API does: is the base URL right?"
+        "answered with text/html and not with a stream of events"
       ],
       [
         "an error with the status of a success",

@@ -20,7 +20,7 @@ import * as OpenAiStream from "./OpenAiStream.ts"
 export interface Reader {
   /** The parts that a chunk brings. */
   readonly read: (chunk: unknown) => ReadonlyArray<Response.StreamPartEncoded>
-  /** Whether the model has begun to say or to think something. */
+  /** Whether the model has begun to say or to think something, or has stopped before. */
   readonly hasBegun: () => boolean
   /** Whether nothing can be missing although the stream has no end: it broke, or fell silent. */
   readonly isWhole: (how: "broken" | "silent") => boolean
@@ -146,7 +146,7 @@ export const reader = (): Reader => {
       if (!goesOn && reason !== undefined && (stops || counts !== undefined)) isSettled = hasAnswer
       return [...metadata(chunk, counts), ...thoughts, ...answer]
     },
-    hasBegun: () => hasBegun,
+    hasBegun: () => hasBegun || reason !== undefined,
     isWhole: (how) => isSettled || (how === "silent" && hasAnswer && reason !== undefined && !wentOnAfterReason),
     end: Stream.suspend((): Stream.Stream<Response.StreamPartEncoded, AiError.AiErrorReason> => {
       if (isDone && hasAnswer) reason ??= calls.length > 0 ? "tool-calls" : "unknown"

@@ -23,8 +23,8 @@ type Failure = Cause.UnknownError | AiError.InvalidRequestError
 /**
  * The chunks of an answer, those together that came together. Fails with what the connection broke with, what is not JSON,
  * or with an error that the endpoint reports, in the form of the package's own: with the `headers`, without a `status`;
- * with `InvalidRequestError` for a page. `heard` is called for whatever comes, be it a comment that keeps the connection open, with
- * whether it is in the middle of a document.
+ * with `InvalidRequestError` for a page or other JSON. `heard` is called for whatever comes, be it a comment that keeps the
+ * connection open, with whether it is in the middle of a document.
  *
  * @category answers
  * @since 0.1.0
@@ -96,24 +96,23 @@ const reader = (
   let event = ""
   let documents = 0
   let bare = 0
+  let isAnswer = false
 
   const broken = () => fail(new Cause.UnknownError(new SyntaxError()))
   const reported = (error: unknown) => fail(new Cause.UnknownError({ error, headers, status: undefined }))
   const unread = () => event === "error" ? reported(json) : broken()
-  const page = () => {
-    const type = headers.get("content-type") ?? "no content-type"
-    // The same address would answer the same.
+  // It will not change by itself: most often the base URL is that of something else.
+  const foreign = (what: string) =>
     fail(
       new AiError.InvalidRequestError({
-        description:
-          `${url} answered with a page (${type}) and not as the Chat Completions API does: is the base URL right?`
+        description: `${url} answered with ${what} and not with a stream of events: is the base URL right?`
       })
     )
-  }
 
   const take = (chunk: unknown) => {
     documents++
     if (isBare) bare++
+    isAnswer ||= Array.isArray(chunk) || Predicate.hasProperty(chunk, "choices")
     for (const one of Array.isArray(chunk) ? chunk : [chunk]) {
       const error = errorOf(one, event)
       if (error === undefined) read(one)
@@ -157,7 +156,7 @@ const reader = (
       if (!begun) {
         const first = text.trimStart().charAt(0)
         begun = first !== ""
-        if (first === "<") page()
+        if (first === "<") foreign(headers.get("content-type") ?? "a page")
       }
       const lines = (afterReturn && text.startsWith("\n") ? text.slice(1) : text).split(/\r\n|\r|\n/)
       afterReturn = text.endsWith("\r")
@@ -174,7 +173,10 @@ const reader = (
       if (json !== "") parse()
       if (json !== "" && isEnd) unread()
       // one JSON document is a whole answer
-      if (json === "" && documents === 1 && bare === 1) read(done)
+      if (json === "" && documents === 1 && bare === 1) {
+        if (isAnswer) read(done)
+        else foreign("JSON of another kind")
+      }
     },
     /** Whether it is in the middle of JSON that is no event's. */
     isOpen: () => isBare || /^\s*[{[]/.test(rest.slice(0, 20))
