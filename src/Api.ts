@@ -36,6 +36,7 @@ import * as HttpApiSchema from "effect/http-api/HttpApiSchema"
 import * as OpenApi from "effect/http-api/OpenApi"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
+import * as Json from "./internal/Json.ts"
 import * as Views from "./server/Views.ts"
 import * as TaskEvent from "./TaskEvent.ts"
 
@@ -177,7 +178,7 @@ const id = { id: Views.TaskId }
 export const TaskStreamEvent = Schema.Struct({
   id: TaskEvent.PositionFromString,
   event: Schema.String,
-  data: Schema.fromJsonString(Schema.Json)
+  data: Json.fromString(Schema.Json)
 })
 
 /**
@@ -256,6 +257,9 @@ export class OverviewGroup extends HttpApiGroup.make("overview").add(
 
 const limit = Schema.FiniteFromString.check(Schema.isInt(), Schema.isBetween({ minimum: 1, maximum: 200 }))
 
+// Read as a text, as the client's own `JSON.parse` would change numbers of payloads and results.
+const taskDetail = Json.fromString(Views.TaskDetail).pipe(HttpApiSchema.asText({ contentType: "application/json" }))
+
 /**
  * Find, enqueue, cancel, run again and follow tasks.
  *
@@ -273,7 +277,7 @@ export class Tasks extends HttpApiGroup.make("tasks").add(
       description: "Newest first. A page can be empty and have a `next`: pass that as `before` and go on"
     })
   ),
-  HttpApiEndpoint.get("get", "/:id", { params: id, success: Views.TaskDetail, error: [NotFound, Unavailable] })
+  HttpApiEndpoint.get("get", "/:id", { params: id, success: taskDetail, error: [NotFound, Unavailable] })
     .annotateMerge(OpenApi.annotations({ summary: "Everything that is known of a task" })),
   HttpApiEndpoint.post("enqueue", "/", {
     payload: Views.NewTask,
@@ -374,7 +378,7 @@ export class Probes extends HttpApiGroup.make("probes").add(
 const openOperations = new Set(["sessions.login", "probes.livez", "probes.readyz"])
 
 // The token is looked at before the router: no middleware of an endpoint has it.
-const withSecurity = (document: Record<string, any>) => {
+const asServed = (document: Record<string, any>) => {
   document.components.securitySchemes.token = {
     type: "http",
     scheme: "bearer",
@@ -383,6 +387,9 @@ const withSecurity = (document: Record<string, any>) => {
   for (const path of Object.values<Record<string, any>>(document.paths)) {
     for (const operation of Object.values(path)) {
       if (!openOperations.has(operation.operationId)) operation.security = [{ token: [] }]
+      const answer = operation.responses["200"]?.content?.["application/json"]
+      // what is read as a text is JSON all the same
+      if (answer?.schema.contentSchema !== undefined) answer.schema = answer.schema.contentSchema
     }
   }
   return document
@@ -405,6 +412,6 @@ export class Api extends HttpApi.make("spindle")
     title: "Spindle",
     version: "1",
     description: "See and steer background tasks in PostgreSQL",
-    transform: withSecurity
+    transform: asServed
   }))
 {}

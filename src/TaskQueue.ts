@@ -21,7 +21,6 @@ import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
-import * as Queue from "effect/Queue"
 import * as Schema from "effect/Schema"
 import * as SqlClient from "effect/sql/SqlClient"
 import * as Stream from "effect/Stream"
@@ -33,7 +32,6 @@ import * as Notices from "./internal/Notices.ts"
 import * as Reading from "./internal/Reading.ts"
 import * as Steering from "./internal/Steering.ts"
 import * as Story from "./internal/Story.ts"
-import * as Waiters from "./internal/Waiters.ts"
 import * as StorageError from "./storage/StorageError.ts"
 import * as StoryTable from "./storage/StoryTable.ts"
 import * as TaskTable from "./storage/TaskTable.ts"
@@ -175,7 +173,8 @@ export type RetryOutcome = "queued" | "still_stopping" | "duplicate" | "not_fini
 export type Status = "queued" | "processing" | "completed" | "failed" | "cancelled"
 
 /**
- * The whole row, its JSON as stored.
+ * The whole row, its JSON as stored: a number that JavaScript does not have is an object that `String` and
+ * `JSON.stringify` write as it is stored.
  *
  * @category models
  * @since 0.1.0
@@ -197,7 +196,7 @@ export interface StoredTask extends Task.Row {
 }
 
 /**
- * An event as it is stored, whatever the definition of its task says.
+ * An event as it is stored, whatever the definition of its task says. Numbers are those of `StoredTask`.
  *
  * @category models
  * @since 0.1.0
@@ -343,7 +342,6 @@ const make = Effect.gen(function*() {
   const table = TaskTable.make(sql, schema)
   const storyTable = StoryTable.make(sql, schema)
   const notices = yield* Notices.make(sql, schema)
-  const waiters = yield* Waiters.make(table, notices)
   const followers = yield* Followers.make(sql, schema, notices)
 
   const enqueueMany = Effect.fn("TaskQueue.enqueueMany", { kind: "producer" })(function*<T extends Task.Any>(
@@ -380,27 +378,22 @@ const make = Effect.gen(function*() {
     options?: { readonly resetAttempts?: boolean | undefined }
   ) => refine(Steering.retry(sql, table, id, options?.resetAttempts ?? false)))
 
-  const find = Effect.fnUntraced(function*(task: Task.Any, id: Task.TaskId): Effect.fn.Return<
-    StoredTask,
-    Reason | StorageError.StorageError
-  > {
-    const row = yield* table.find(id)
-    if (row === undefined) return yield* Effect.fail<Reason>({ _tag: "NotFound", id })
-    return row.type === task.type
-      ? row
-      : yield* Effect.fail<Reason>({ _tag: "WrongType", id, expected: task.type, actual: row.type })
+  const read = Effect.fnUntraced(function*<E>(
+    task: Task.Any,
+    id: Task.TaskId,
+    row: Effect.Effect<StoryTable.Ended | undefined, E>
+  ): Effect.fn.Return<StoryTable.Ended, Reason | E> {
+    const ended = yield* row
+    if (ended === undefined) return yield* Effect.fail<Reason>({ _tag: "NotFound", id })
+    return ended.type === task.type
+      ? ended
+      : yield* Effect.fail<Reason>({ _tag: "WrongType", id, expected: task.type, actual: ended.type })
   })
 
   const await_ = Effect.fn("TaskQueue.await")(
     function*<T extends Task.Any>(task: T, id: Task.TaskId) {
-      const row = yield* find(task, id)
-      if (isOver(row)) return yield* Reading.exit(task, row)
-      const wakeUps = yield* waiters.wakeUps(id)
-      while (true) {
-        const row = yield* find(task, id)
-        if (isOver(row)) return yield* Reading.exit(task, row)
-        yield* Queue.take(wakeUps)
-      }
+      const now = yield* read(task, id, storyTable.ended(id))
+      return yield* Reading.exit(task, now.over ? now : yield* read(task, id, (yield* followers.follow(id)).ended))
     },
     Effect.scoped,
     refine
@@ -438,8 +431,6 @@ const make = Effect.gen(function*() {
 })
 
 const start: TaskEvent.Position = { epoch: 0n, seq: 0 }
-
-const isOver = (row: StoredTask) => row.status !== "queued" && row.status !== "processing" && row.lockedBy === null
 
 const toError = (error: Reason | StorageError.StorageError) =>
   new TaskQueueError({

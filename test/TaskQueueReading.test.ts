@@ -198,7 +198,60 @@ describe("await", () => {
           yield* Effect.forEach(waiting, Fiber.join),
           Array.makeBy(50, (n) => Exit.succeed({ words: BigInt(n) }))
         )
+        yield* TestClock.adjust("10 seconds")
+        yield* TestClock.adjust("10 seconds")
         yield* Effect.repeat(listeners, { until: (rows) => rows.length === 0 })
+      }))
+  })
+
+  layer(database)((it) => {
+    it.effect("one after the other uses the same connection", () =>
+      Effect.gen(function*() {
+        const queue = yield* TaskQueue.TaskQueue
+        const used = new Set<number>()
+        for (let n = 0; n < 5; n++) {
+          const id = yield* enqueue(Plain)
+          yield* claim(id)
+          const waiting = yield* Effect.forkChild(queue.await(Plain, id))
+          for (const { pid } of yield* listening) used.add(pid)
+          yield* settle(id)
+          yield* Fiber.join(waiting)
+        }
+        assert.strictEqual(used.size, 1)
+      }))
+  })
+
+  layer(database)((it) => {
+    it.effect("reads the result alone, however large payload and row are", () =>
+      Effect.gen(function*() {
+        const sql = yield* SqlClient.SqlClient
+        const queue = yield* TaskQueue.TaskQueue
+        const id = yield* enqueue(Write)
+        yield* sql`update spindle.tasks set payload = to_jsonb(repeat('p', 9 * 1024 * 1024)) where id = ${id}`
+        yield* claim(id)
+        yield* settle(id, { result: { words: "1", rest: "r".repeat(9 * 1024 * 1024) } })
+        assert.deepStrictEqual(yield* queue.await(Write, id), Exit.succeed({ words: 1n }))
+        const { message, reason } = yield* Effect.flip(queue.get(id))
+        assert.strictEqual(reason._tag, "Refused")
+        assert.match(message, /larger than the connection reads at once.*maxMessageSize/)
+      }))
+  })
+
+  layer(database, { excludeTestServices: true })((it) => {
+    it.effect("of many costs a few statements when their connections are lost, and fails none", () =>
+      Effect.gen(function*() {
+        const sql = yield* SqlClient.SqlClient
+        const queue = yield* TaskQueue.TaskQueue
+        const ids = (yield* queue.enqueueMany(Plain, Array.makeBy(300, () => ({ payload: undefined })))).map(({ id }) =>
+          id
+        )
+        const waiting = yield* Effect.forEach(ids, (id) => Effect.forkChild(queue.await(Plain, id)))
+        yield* listening
+        // Nobody reads for itself: the application's client is held for as long as all of them wait.
+        yield* sql`select pg_terminate_backend(pid) from pg_stat_activity
+          where datname = current_database() and application_name like 'spindle%' and pid <> pg_backend_pid()`
+        yield* sql`update spindle.tasks set status = 'completed', result = 'null', finished_at = now()`
+        assert.deepStrictEqual(yield* Effect.forEach(waiting, Fiber.join), ids.map(() => Exit.void))
       }))
   })
 
@@ -304,6 +357,8 @@ describe("follow", () => {
         yield* settle(id, { result: { words: "1" }, closing: { seq: 2, _tag: "done", worker: "w" } })
         assert.deepStrictEqual(yield* next(1), ["2-2 done"])
         yield* Fiber.join(following)
+        yield* TestClock.adjust("10 seconds")
+        yield* TestClock.adjust("10 seconds")
         yield* Effect.repeat(listeners, { until: (rows) => rows.length === 0 })
       }))
   })
@@ -364,6 +419,28 @@ describe("follow", () => {
         })
       }))
 
+    it.effect("of a task that failed, was run again and was cancelled while queued, without the trigger, waits for its end", () =>
+      Effect.gen(function*() {
+        const sql = yield* SqlClient.SqlClient
+        const queue = yield* TaskQueue.TaskQueue
+        const id = yield* enqueue(Write)
+        yield* claim(id)
+        yield* settle(id, {
+          status: "failed",
+          error: failure(),
+          closing: { seq: 1, _tag: "error", ...failure(), willRetry: false }
+        })
+        yield* sql`alter table spindle.tasks disable trigger tasks_cancel`
+        yield* queue.retry(id)
+        yield* sql`update spindle.tasks set status = 'cancelled' where id = ${id}`
+        yield* sql`alter table spindle.tasks enable trigger tasks_cancel`
+        const following = yield* Effect.forkChild(collect(id))
+        yield* listening
+        yield* sql`update spindle.tasks set epoch = epoch + 1, finished_at = now() where id = ${id}`
+        yield* emit(id, 1, [{ _tag: "cancelled" }])
+        assert.deepStrictEqual(yield* Fiber.join(following), ["1-1 error", "2-1 cancelled"])
+      }))
+
     it.effect("of a task cancelled while queued is its one event", () =>
       Effect.gen(function*() {
         const queue = yield* TaskQueue.TaskQueue
@@ -394,6 +471,31 @@ describe("follow", () => {
         assert.deepStrictEqual(yield* collect(id, { epoch: 1n, seq: 1 }), twice.slice(1))
         assert.deepStrictEqual(yield* collect(id, { epoch: 1n, seq: 2 }), twice.slice(2))
         assert.deepStrictEqual(yield* collect(id, { epoch: 2n, seq: 2 }), [])
+      }))
+
+    it.effect("of a task that was run again and cancelled, and that nobody has closed yet, waits for that", () =>
+      Effect.gen(function*() {
+        const sql = yield* SqlClient.SqlClient
+        const queue = yield* TaskQueue.TaskQueue
+        const id = yield* enqueue(Write)
+        yield* claim(id)
+        yield* settle(id, {
+          status: "failed",
+          error: failure(),
+          closing: { seq: 1, _tag: "error", ...failure(), willRetry: false }
+        })
+        yield* sql`alter table spindle.tasks disable trigger user`
+        yield* sql`update spindle.tasks set status = 'queued', attempts = 0, run_at = now() where id = ${id}`
+        yield* sql`update spindle.tasks set status = 'cancelled' where id = ${id}`
+        yield* sql`alter table spindle.tasks enable trigger user`
+        const close = Effect.orDie(sql`with closed as (
+            update spindle.tasks set epoch = 2, finished_at = now() where id = ${id} returning id)
+          insert into spindle.task_events (task_id, epoch, seq, type, data) select id, 2, 1, 'cancelled', '{}' from closed`)
+        const events = yield* queue.events(id).pipe(
+          Stream.tap(({ type }) => type === "error" ? close : Effect.void),
+          Stream.runCollect
+        )
+        assert.deepStrictEqual(tell(events, ({ type }) => type), ["1-1 error", "2-1 cancelled"])
       }))
 
     it.effect("fails where it cannot read", () =>

@@ -10,17 +10,23 @@ import * as Config from "effect/Config"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type * as Schema from "effect/Schema"
+import * as Json from "../internal/Json.ts"
 import * as Tracing from "../internal/Tracing.ts"
 import * as TaskQueue from "../TaskQueue.ts"
 import * as Connection from "./Connection.ts"
 import * as Parameters from "./Parameters.ts"
 import { Process } from "./Process.ts"
 
+interface Payload {
+  readonly json: Schema.Json
+  readonly issue: string | undefined
+}
+
 const payload = Argument.String("json").pipe(
   Argument.withDescription("The payload"),
   Argument.withDefault("{}"),
   Argument.mapTryCatch(
-    (text): Schema.Json => JSON.parse(text),
+    (text): Payload => ({ json: JSON.parse(text), issue: Json.issue(text, "payload") }),
     (error) => `JSON (${error instanceof Error ? error.message : String(error)})`
   )
 )
@@ -55,15 +61,18 @@ export const command = Command.make("enqueue", {
     Flag.withDescription("How long an attempt may take; else its type or the worker decides"),
     Flag.optional
   )
-}, ({ payload, type, uniqueKey, ...flags }) =>
+}, ({ payload: { issue, json }, type, uniqueKey, ...flags }) =>
   Effect.gen(function*() {
+    if (issue !== undefined) {
+      return yield* new TaskQueue.TaskQueueError({ reason: { _tag: "InvalidPayload", type, issue } })
+    }
     const { stderr, stdout } = yield* Process
     const queue = yield* TaskQueue.TaskQueue
     const options = Object.fromEntries(
       Object.entries(flags).map(([name, value]) => [name, Option.getOrUndefined<unknown>(value)])
     )
     const caller = Tracing.external(yield* Config.withDefault(Config.String("TRACEPARENT"), undefined))
-    const { duplicate, id } = yield* queue.enqueueRaw(type, payload, {
+    const { duplicate, id } = yield* queue.enqueueRaw(type, json, {
       ...options,
       unique: Option.getOrUndefined(Option.map(uniqueKey, (key) => ({ key })))
     }).pipe((enqueue) => caller === undefined ? enqueue : Effect.withParentSpan(enqueue, caller))

@@ -1,5 +1,5 @@
 /** The form of a payload, made from its JSON Schema (draft 2020-12). */
-import { isObject, type Json, type JsonObject } from "./json.ts"
+import { Exact, isObject, type Json, type JsonObject } from "./json.ts"
 
 interface About {
   readonly title?: string
@@ -222,7 +222,7 @@ export const fits = (field: Field, value: Json | undefined): boolean => {
     case "text":
       return typeof value === "string"
     case "number":
-      return typeof value === "number"
+      return typeof value === "number" || value instanceof Exact
     case "boolean":
       return typeof value === "boolean"
     case "choice":

@@ -1,13 +1,17 @@
 /** JSON values as they are looked at. */
+import * as Result from "effect/Result"
+import { Exact, read, step, stringify } from "../internal/Json.ts"
 
-export type Json = null | boolean | number | string | ReadonlyArray<Json> | { readonly [key: string]: Json }
+export { Exact, inexactIn, isExact } from "../internal/Json.ts"
+
+export type Json = null | boolean | number | string | Exact | ReadonlyArray<Json> | { readonly [key: string]: Json }
 export type JsonObject = { readonly [key: string]: Json }
 
 export const isObject = (value: unknown): value is JsonObject =>
-  typeof value === "object" && value !== null && !Array.isArray(value)
+  typeof value === "object" && value !== null && !Array.isArray(value) && !(value instanceof Exact)
 
 export const isContainer = (value: Json): value is JsonObject | ReadonlyArray<Json> =>
-  typeof value === "object" && value !== null
+  Array.isArray(value) || isObject(value)
 
 /** What the server shows instead of a value that looks secret. */
 export const mask = "••••••"
@@ -38,29 +42,16 @@ export const quoted = (text: string): string =>
     return char === "\"" || char === "\\" ? char : escaped
   })
 
-/** Whether it is an integer so large that JavaScript, on either side, may have rounded it. */
-export const isRounded = (value: number): boolean => Number.isInteger(value) && !Number.isSafeInteger(value)
-
 export type Parsed = { readonly ok: true; readonly value: Json } | { readonly ok: false; readonly message: string }
 
-/** Reads what somebody typed. An integer that would change on its way is refused rather than rounded. */
-export const parse = (text: string): Parsed => {
-  let rounded: string | undefined
-  try {
-    const value = JSON.parse(text, (_, value: unknown) => {
-      if (typeof value === "number" && isRounded(value)) rounded ??= String(value)
-      return value
-    }) as Json
-    return rounded === undefined ? { ok: true, value } : {
-      ok: false,
-      message: `The integer ${rounded} is too large to be sent exactly as a number: write it as a string.`
-    }
-  } catch (error) {
-    return { ok: false, message: error instanceof Error ? error.message : "This is not JSON." }
-  }
-}
+/** Reads what somebody typed. What would change on its way is refused. */
+export const parse = (text: string): Parsed =>
+  Result.match(read(text), {
+    onFailure: (message): Parsed => ({ ok: false, message }),
+    onSuccess: (value) => ({ ok: true, value })
+  })
 
-export const pretty = (value: Json): string => JSON.stringify(value, undefined, 2)
+export const pretty = (value: Json): string => stringify(value, 2)
 
 /** Where something in it is masked, as it would be written in a program: `headers[0].apiKey`. */
 export const maskedPaths = (value: Json): ReadonlyArray<string> => pathsOf(value, isMasked, "")
@@ -75,17 +66,8 @@ const pathsOf = (value: Json, wanted: (value: Json) => boolean, path: string): R
   wanted(value)
     ? [path]
     : isContainer(value)
-    ? entries(value).flatMap(([name, member]) =>
-      pathsOf(member, wanted, path + step(name, Array.isArray(value), path === ""))
-    )
+    ? entries(value).flatMap(([name, member]) => pathsOf(member, wanted, step(path, name, Array.isArray(value))))
     : []
-
-const step = (name: string, index: boolean, first: boolean) =>
-  index
-    ? `[${name}]`
-    : /^[\p{L}_$][\p{L}\d_$]*$/u.test(name)
-    ? `${first ? "" : "."}${name}`
-    : `[${JSON.stringify(name)}]`
 
 /** The value with an empty text where it was masked. */
 export const unmasked = (value: Json): Json =>

@@ -20,12 +20,13 @@ import * as RcRef from "effect/RcRef"
 import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
+import * as Semaphore from "effect/Semaphore"
 import type * as SqlClient from "effect/sql/SqlClient"
 import * as Db from "../Db.ts"
 import * as StorageError from "../storage/StorageError.ts"
 import * as StoryTable from "../storage/StoryTable.ts"
 import type * as TaskEvent from "../TaskEvent.ts"
-import type * as Notices from "./Notices.ts"
+import * as Notices from "./Notices.ts"
 
 /**
  * @category models
@@ -48,7 +49,12 @@ export interface Follower {
   readonly next: (
     position: TaskEvent.Position
   ) => Effect.Effect<StoryTable.Page | undefined, StorageError.StorageError>
+  /** Waits for the end of the story, and reads how the task ended; undefined tells that it is gone. */
+  readonly ended: Effect.Effect<StoryTable.Ended | undefined, StorageError.StorageError>
 }
+
+// Behind every event: whoever stands here waits for the end alone.
+const last: TaskEvent.Position = { epoch: 2n ** 63n - 1n, seq: 2 ** 31 - 1 }
 
 const maxTasks = 100
 const patience = "5 seconds"
@@ -69,6 +75,7 @@ interface Hub {
   readonly states: Map<bigint, Set<State>>
   readonly ask: (state: State, question: Question) => void
   readonly forget: (state: State) => void
+  readonly ended: (id: bigint) => Effect.Effect<StoryTable.Ended | undefined, StorageError.StorageError>
 }
 
 /**
@@ -80,10 +87,14 @@ export const make = Effect.fnUntraced(function*(
   schema: string,
   notices: Notices.Notices
 ): Effect.fn.Return<Followers, never, Scope.Scope> {
-  const shared = yield* RcRef.make({ acquire: makeHub(client, schema, notices) })
+  const shared = yield* RcRef.make({
+    acquire: makeHub(client, schema, notices),
+    idleTimeToLive: Notices.idleTimeToLive
+  })
   return {
     follow: Effect.fnUntraced(function*(id) {
-      const { ask, forget, states } = yield* RcRef.get(shared)
+      const hub = yield* RcRef.get(shared)
+      const { ask, forget, states } = hub
       const state = yield* Effect.acquireRelease(
         Effect.sync(() => {
           const state: State = { due: true, question: undefined }
@@ -99,13 +110,17 @@ export const make = Effect.fnUntraced(function*(
             if (all.size === 0) states.delete(id)
           })
       )
-      return {
-        next: (position) =>
-          Effect.callback((answer) => {
-            ask(state, { id, position, answer })
-            return Effect.sync(() => forget(state))
-          })
-      }
+      const next: Follower["next"] = (position) =>
+        Effect.callback((answer) => {
+          ask(state, { id, position, answer })
+          return Effect.sync(() => forget(state))
+        })
+      // It may be run again before it is read.
+      const ended: Follower["ended"] = Effect.flatMap(
+        next(last),
+        (page) => page === undefined ? Effect.undefined : hub.ended(id)
+      ).pipe(Effect.repeat({ while: (task) => task !== undefined && !task.over }))
+      return { next, ended }
     })
   }
 })
@@ -152,6 +167,8 @@ const makeHub = Effect.fnUntraced(function*(
     Queue.offerUnsafe(doubts, undefined)
   })
   const table = StoryTable.make(yield* connect(client), schema)
+  // A result can be large, and thousands of tasks can end together.
+  const oneByOne = yield* Semaphore.make(1)
 
   let failures = 0
   // Less after a read that had no room for all of them: what is unpacked only to be put off is done in vain.
@@ -162,7 +179,7 @@ const makeHub = Effect.fnUntraced(function*(
     for (const { askers } of batch) {
       for (const state of askers.keys()) state.due = false
     }
-    const pages = yield* attempt(table.pages(batch.map(({ cursor }) => cursor)))
+    const pages = yield* Effect.result(answered(table.pages(batch.map(({ cursor }) => cursor))))
     for (const [n, { askers }] of batch.entries()) {
       for (const [state, question] of askers) {
         if (state.question !== question) {
@@ -202,7 +219,7 @@ const makeHub = Effect.fnUntraced(function*(
       }
     }
     if (idle.length === 0) return
-    const moved = yield* attempt(table.moved(idle))
+    const moved = yield* Effect.result(answered(table.moved(idle)))
     if (Result.isSuccess(moved)) moved.success.forEach(({ id }) => wake(id))
     else if (!moved.failure.transient) idle.forEach(({ id }) => wake(id))
     else proven = false
@@ -216,21 +233,25 @@ const makeHub = Effect.fnUntraced(function*(
       state.question = question
       serve(state)
     },
-    forget
+    forget,
+    ended: (id) =>
+      Effect.retry(oneByOne.withPermit(answered(table.ended(id))), {
+        schedule: backoff,
+        while: ({ transient }) => transient
+      })
   }
 })
 
 const isPutOff = ({ events, more }: StoryTable.Page) => more && events.length === 0
 
 // No answer is the same as an answer that the database is away. What cannot be decoded ends its follower, not the loop.
-const attempt = <A>(effect: Effect.Effect<A, StorageError.StorageError>) =>
+const answered = <A>(effect: Effect.Effect<A, StorageError.StorageError>) =>
   Db.patiently(effect, patience).pipe(
     Effect.flatMap(Option.match({
       onNone: () => unreadable(true, new Error("the connection does not answer")),
       onSome: Effect.succeed
     })),
-    Effect.catchDefect((defect) => unreadable(false, defect)),
-    Effect.result
+    Effect.catchDefect((defect) => unreadable(false, defect))
   )
 
 const unreadable = (transient: boolean, cause: unknown) =>

@@ -10,26 +10,18 @@ import * as Option from "effect/Option"
 import * as Predicate from "effect/Predicate"
 import * as Schema from "effect/Schema"
 import type * as TaskTable from "../storage/TaskTable.ts"
+import * as Times from "../storage/Times.ts"
 import * as Task from "../Task.ts"
 import type { EnqueueOptions, Reason } from "../TaskQueue.ts"
+import * as Json from "./Json.ts"
 import * as Tracing from "./Tracing.ts"
 
 const maxPayload = 16 * 1024 * 1024
 const maxMetadata = 1024 * 1024
 const maxShown = 600
 
-/**
- * How deep JSON may be nested in a payload or metadata.
- *
- * @category constants
- * @since 0.1.0
- */
-export const maxDepth = 200
-
 const maxInt4 = 2 ** 31 - 1
 const maxDelay = Duration.days(36_525)
-const minRunAt = DateTime.makeUnsafe("0001-01-01T00:00:00Z")
-const maxRunAt = DateTime.makeUnsafe("9999-12-31T23:59:59.999Z")
 
 /**
  * What the task's definition says where the options say nothing.
@@ -59,7 +51,7 @@ export const make = Effect.fnUntraced(function*(
 ): Effect.fn.Return<TaskTable.NewTask, Reason> {
   const deep = isDeep(json)
   const payload = deep ? "" : JSON.stringify(json)
-  const issue = deep ? `it is nested deeper than ${maxDepth}` : payloadIssue(payload)
+  const issue = deep ? `it is nested deeper than ${Json.maxDepth}` : payloadIssue(payload, json)
   if (issue !== undefined) return yield* Effect.fail<Reason>({ _tag: "InvalidPayload", type, issue })
 
   const { priority = 0, runAt, tag = null, timeout, userId = null } = options
@@ -95,13 +87,17 @@ export const make = Effect.fnUntraced(function*(
   yield* check(
     "runAt",
     runAt,
-    runAt === undefined || (start !== undefined && DateTime.between(start, { minimum: minRunAt, maximum: maxRunAt })),
+    runAt === undefined ||
+      (start !== undefined && DateTime.between(start, { minimum: Times.earliest, maximum: Times.latest })),
     "a point in time of the years 1 to 9999"
   )
   yield* check("delay", options.delay, options.delay === undefined || runAt === undefined, "no delay beside runAt")
 
   if (isDeep(options.metadata)) {
-    return yield* Effect.fail<Reason>({ _tag: "InvalidOptions", issue: `metadata is nested deeper than ${maxDepth}` })
+    return yield* Effect.fail<Reason>({
+      _tag: "InvalidOptions",
+      issue: `metadata is nested deeper than ${Json.maxDepth}`
+    })
   }
   const traceparent = yield* Tracing.traceparent
   const metadataText = JSON.stringify(
@@ -113,6 +109,8 @@ export const make = Effect.fnUntraced(function*(
     metadataText.startsWith("{") && isStorable(metadataText) && Buffer.byteLength(metadataText) <= maxMetadata,
     "an object of at most 1 MiB of JSON without NUL characters and lone surrogates"
   )
+  const changed = changedNumber(metadataText, options.metadata, "metadata")
+  if (changed !== undefined) return yield* Effect.fail<Reason>({ _tag: "InvalidOptions", issue: changed })
 
   return {
     queue,
@@ -167,7 +165,7 @@ export const size = (task: TaskTable.NewTask): number => task.payload.length + t
 const isDeep = (json: unknown): boolean => {
   let level: ReadonlyArray<unknown> = [json]
   for (let depth = 0; level.length > 0; depth++) {
-    if (depth === maxDepth) return true
+    if (depth === Json.maxDepth) return true
     level = level.flatMap((value) =>
       typeof value === "object" && value !== null ? Object.values(value).filter(Predicate.isObjectOrArray) : []
     )
@@ -175,11 +173,17 @@ const isDeep = (json: unknown): boolean => {
   return false
 }
 
-const payloadIssue = (payload: string) => {
+const payloadIssue = (payload: string, json: Schema.Json) => {
   const bytes = Buffer.byteLength(payload)
   if (bytes > maxPayload) return `it is ${bytes} bytes of JSON, at most ${maxPayload} can be stored`
-  return isStorable(payload) ? undefined : "PostgreSQL cannot store NUL characters and lone surrogates"
+  return isStorable(payload)
+    ? changedNumber(payload, json, "payload")
+    : "PostgreSQL cannot store NUL characters and lone surrogates"
 }
+
+// `JSON.stringify` writes null for a number that JSON does not have.
+const changedNumber = (text: string, json: unknown, root: string) =>
+  Json.inexact(text, root) ?? (text.includes("null") ? Json.notFinite(json, root) : undefined)
 
 // `JSON.stringify` escapes just these: NUL, and a surrogate without its other half.
 const unstorable = /(?:^|[^\\])(?:\\\\)*\\u(?:0000|d[89a-f][0-9a-f]{2})/

@@ -1,7 +1,7 @@
 /**
  * What is heard of tasks whose events somebody waits for: one connection that listens for all of them.
  *
- * It is opened with the first subscriber and closed after the last.
+ * It is opened with the first subscriber and closed some time after the last.
  *
  * @since 0.1.0
  */
@@ -38,6 +38,9 @@ export interface Notices {
   readonly subscribe: (hear: (notice: Notice) => void) => Effect.Effect<void, never, Scope.Scope>
 }
 
+// Whoever awaits or follows one task after the other does not open a connection for each.
+export const idleTimeToLive = "10 seconds"
+
 /**
  * @category constructors
  * @since 0.1.0
@@ -46,7 +49,7 @@ export const make = Effect.fnUntraced(function*(
   sql: SqlClient.SqlClient,
   schema: string
 ): Effect.fn.Return<Notices, never, Scope.Scope> {
-  const shared = yield* RcRef.make({ acquire: listen(sql, schema) })
+  const shared = yield* RcRef.make({ acquire: listen(sql, schema), idleTimeToLive })
   return {
     subscribe: Effect.fnUntraced(function*(hear) {
       const subscribers = yield* RcRef.get(shared)

@@ -11,7 +11,7 @@
  * @since 0.1.0
  */
 import type * as Schema from "effect/Schema"
-import { maxDepth } from "../internal/NewTask.ts"
+import * as Json from "../internal/Json.ts"
 
 /**
  * What stands for a masked text.
@@ -50,8 +50,8 @@ const secretPhrase =
 // A row that was written by plain SQL can be deeper than any stack.
 const walk = (value: Schema.Json, secret: boolean, depth: number): Schema.Json => {
   if (typeof value === "string") return secret ? mask : value
-  if (typeof value !== "object" || value === null) return value
-  if (depth >= maxDepth) return "…"
+  if (typeof value !== "object" || value === null || value instanceof Json.Exact) return value
+  if (depth >= Json.maxDepth) return "…"
   if (Array.isArray(value)) return value.map((item) => walk(item, secret, depth + 1))
   return Object.fromEntries(
     Object.entries(value).map(([key, item]) => [key, walk(item, secret || isSecret(key), depth + 1)])

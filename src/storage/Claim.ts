@@ -76,8 +76,8 @@ export interface ClaimedRow {
   readonly type: string
   readonly queue: string
   readonly priority: number
-  /** Undefined when it is larger than a worker takes. */
-  readonly payload: Schema.Json | undefined
+  /** JSON text. Undefined when it is larger than a worker takes. */
+  readonly payload: string | undefined
   readonly metadata: Schema.JsonObject
   /** Whether payload and metadata are still to be read: they are too large for a claim. */
   readonly later: boolean
@@ -390,11 +390,12 @@ const update = (s: string, columns: OptionalColumns, inlineBytes: string) => `
   returning t.id, t.epoch, t.type, t.queue, t.priority, t.attempts, t.max_attempts,
     date_part('epoch', t.run_at) * 1000 as run_at, date_part('epoch', t.created_at) * 1000 as created_at,
     date_part('epoch', now()) * 1000 as claimed_at,
-    case when ${Payload.isInline("t.payload", inlineBytes)} then t.payload end as payload,
+    case when ${Payload.isInline("t.payload", inlineBytes)} then t.payload::text end as payload,
     ${
   columns.metadata
-    ? `case when t.metadata is null then '{}' when ${Payload.isInline("t.metadata", inlineBytes)} then t.metadata end`
-    : "'{}'::jsonb"
+    ? `case when t.metadata is null then '{}'
+         when ${Payload.isInline("t.metadata", inlineBytes)} then t.metadata::text end`
+    : "'{}'::text"
 } as metadata,
     ${columns.timeout ? "t.timeout_ms" : "null::int"} as timeout_ms,
     ${columns.tag ? label("tag") : "null::text"} as tag,

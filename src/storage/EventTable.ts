@@ -6,14 +6,15 @@
 import * as PgTypes from "@effect/sql-pg/PgTypes"
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
-import type * as Schema from "effect/Schema"
 import type * as SqlClient from "effect/sql/SqlClient"
+import * as Json from "../internal/Json.ts"
 import * as TaskEvent from "../TaskEvent.ts"
 import type { StoredEvent } from "../TaskQueue.ts"
 import * as Names from "./Names.ts"
 import * as Parameters from "./Parameters.ts"
 import * as StorageError from "./StorageError.ts"
 import { idOf } from "./TaskTable.ts"
+import * as Times from "./Times.ts"
 
 /**
  * The statements, each written once for the schema.
@@ -27,7 +28,9 @@ export const make = (client: SqlClient.SqlClient, schema: string) => {
   const run = <Row extends object>(operation: string, text: string, parameters: ReadonlyArray<unknown>) =>
     StorageError.refine(operation)(sql.unsafe<Row>(text, parameters))
 
-  const closingsText = `${closings(s)}
+  const closingsText = `
+select epoch, seq, type, data::text as data, created_at
+  from (${closings(s)}) e
  order by epoch`
 
   return {
@@ -82,19 +85,20 @@ with recursive last as (
           limit 1
          ) before
 )
-select * from (select * from last where type = any($2::text[]) limit $3) e`
+select epoch, seq, type, data, ${Times.column("created_at")}
+  from (select * from last where type = any($2::text[]) limit $3) e`
 
 interface EventRow {
   readonly epoch: bigint
   readonly seq: number
   readonly type: string
-  readonly data: Schema.Json
+  readonly data: string
   readonly created_at: Date
 }
 
 const decodeEvent = ({ created_at, data, epoch, seq, type }: EventRow): StoredEvent => ({
   position: { epoch, seq },
   type,
-  data,
+  data: Json.parse(data),
   createdAt: DateTime.fromDateUnsafe(created_at)
 })

@@ -62,7 +62,7 @@ const fits = (column: string, max: number): string =>
 
 /** Reads what the claim of task $1 under epoch $2 by worker $3 has left behind. No row says that it is not its task any more. */
 export const read = (s: string, columns: OptionalColumns): string => `
-select case when fits is not false then payload end as payload, fits is false as oversized, metadata
+select case when fits is not false then payload::text end as payload, fits is false as oversized, metadata::text
   from (
     select t.payload, ${fits("t.payload", maxBytes)} as fits,
            ${columns.metadata ? `case when ${fits("t.metadata", maxMetadataBytes)} then t.metadata end` : "null::jsonb"}

@@ -8,12 +8,15 @@ import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import type * as Schema from "effect/Schema"
 import type * as SqlClient from "effect/sql/SqlClient"
+import * as Json from "../internal/Json.ts"
+import type * as Task from "../Task.ts"
 import type * as TaskEvent from "../TaskEvent.ts"
 import type { Status, StoredEvent } from "../TaskQueue.ts"
 import * as Names from "./Names.ts"
 import * as Parameters from "./Parameters.ts"
 import * as StorageError from "./StorageError.ts"
-import { over } from "./TaskTable.ts"
+import { failure, idOf, over } from "./TaskTable.ts"
+import * as Times from "./Times.ts"
 
 /**
  * Where a follower of a task stands.
@@ -52,6 +55,21 @@ export interface Page {
 }
 
 /**
+ * How a task stands, and when it is over, how it ended.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Ended {
+  readonly id: Task.TaskId
+  readonly type: string
+  readonly status: Status
+  readonly over: boolean
+  readonly result: Schema.Json
+  readonly error: TaskEvent.Failure | null
+}
+
+/**
  * How much a page holds. An event that is larger than a page is a page of its own.
  *
  * @category constants
@@ -81,6 +99,7 @@ export const make = (client: SqlClient.SqlClient, schema: string) => {
 
   const pagesText = pages(s)
   const movedText = moved(s)
+  const endedText = ended(s)
 
   return {
     /**
@@ -107,6 +126,18 @@ export const make = (client: SqlClient.SqlClient, schema: string) => {
       Effect.map(
         run<{ readonly place: bigint }>("look for events", movedText, columnsOf(cursors)),
         (rows) => rows.map(({ place }) => cursors[Number(place) - 1]!)
+      ),
+
+    /** Undefined where there is no such task. */
+    ended: (id: bigint) =>
+      Effect.map(
+        run<EndedRow>("read the task", endedText, [idOf(id)]),
+        ([row]): Ended | undefined =>
+          row && {
+            ...row,
+            result: Json.ofColumn(row.result),
+            error: row.error === null ? null : failure(Json.parse(row.error))
+          }
       )
   }
 }
@@ -134,13 +165,14 @@ const columnsOf = (cursors: ReadonlyArray<Cursor>) => [
  */
 export const pages = (s: string): string => `
 select place, task_type, status, task_epoch, "over", case when fits then epoch end as epoch, seq, type,
-       case when fits then data end as data, created_at, found, last_seq, last_type, error, started_at, closed_at
+       case when fits then data::text end as data, found, last_seq, last_type, error,
+       ${["created_at", "started_at", "closed_at"].map(Times.column).join(",\n       ")}
   from (
 select f.place, t.type as task_type, t.status, t.epoch as task_epoch, ${over} as "over",
        e.epoch, e.seq, e.type, e.data, e.created_at, e.found,
        coalesce(sum(e.size) over (order by f.place, e.epoch, e.seq rows unbounded preceding) - e.size < $6, true) as fits,
        coalesce(last.seq, 0) as last_seq, last.type as last_type,
-       case when ${over} and coalesce(last.type not in ('done', 'error', 'cancelled'), true) then t.error end as error,
+       case when ${over} and last.type is distinct from 'error' then t.error::text end as error,
        t.started_at, coalesce(t.finished_at, t.started_at, t.created_at) as closed_at
   from unnest($1::bigint[], $2::bigint[], $3::int[]) with ordinality as f(id, epoch, seq, place)
   join ${s}.tasks t on t.id = f.id
@@ -187,6 +219,22 @@ select f.place
         where task_id = f.id and (epoch, seq) > (f.epoch, f.seq)
        )`
 
+/**
+ * Reads neither payload nor metadata: they can be as large as the result.
+ *
+ * @category statements
+ * @since 0.1.0
+ */
+export const ended = (s: string): string => `
+select t.id, t.type, t.status, ${over} as "over", case when ${over} then t.result::text end as result,
+       case when ${over} then t.error::text end as error
+  from ${s}.tasks t
+ where t.id = $1`
+
+type EndedRow =
+  & Omit<Ended, "result" | "error">
+  & { readonly result: string | null; readonly error: string | null }
+
 interface PageRow {
   readonly place: bigint
   readonly task_type: string
@@ -196,12 +244,12 @@ interface PageRow {
   readonly epoch: bigint | null
   readonly seq: number
   readonly type: string
-  readonly data: Schema.Json
+  readonly data: string | null
   readonly created_at: Date
   readonly found: bigint | null
   readonly last_seq: number
   readonly last_type: string | null
-  readonly error: Schema.Json
+  readonly error: string | null
   readonly started_at: Date | null
   readonly closed_at: Date
 }
@@ -212,7 +260,12 @@ const decodePage = (rows: ReadonlyArray<PageRow>): Page | undefined => {
   const events: Array<StoredEvent> = []
   for (const { created_at, data, epoch, seq, type } of rows) {
     if (epoch === null) continue
-    events.push({ position: { epoch, seq }, type, data, createdAt: DateTime.fromDateUnsafe(created_at) })
+    events.push({
+      position: { epoch, seq },
+      type,
+      data: Json.ofColumn(data),
+      createdAt: DateTime.fromDateUnsafe(created_at)
+    })
   }
   const found = Number(first.found ?? 0)
   return {
@@ -225,7 +278,7 @@ const decodePage = (rows: ReadonlyArray<PageRow>): Page | undefined => {
     ending: {
       seq: first.last_seq,
       type: first.last_type,
-      error: first.error,
+      error: Json.ofColumn(first.error),
       startedAt: first.started_at && DateTime.fromDateUnsafe(first.started_at),
       closedAt: DateTime.fromDateUnsafe(first.closed_at)
     }

@@ -11,9 +11,10 @@ import * as Option from "effect/Option"
 import type * as Schema from "effect/Schema"
 import type * as SqlClient from "effect/sql/SqlClient"
 import * as Db from "../Db.ts"
+import * as Json from "../internal/Json.ts"
 import type * as TaskEvent from "../TaskEvent.ts"
 import * as Claim from "./Claim.ts"
-import type { OptionalColumns } from "./Contract.ts"
+import type { Indexes, OptionalColumns } from "./Contract.ts"
 import * as Hold from "./Hold.ts"
 import * as Names from "./Names.ts"
 import * as Parameters from "./Parameters.ts"
@@ -66,6 +67,17 @@ export interface ClaimedKnown {
 
 /** A payload is undefined when it is larger than a worker takes. */
 export type Brought = Pick<Claim.ClaimedRow, "payload" | "metadata">
+
+/**
+ * A task whose lease, in seconds since 1970 by the server's clock, has ended or will soon.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Expiring extends Held {
+  readonly lease: number
+  readonly now: number
+}
 
 /**
  * A task that was taken from a worker that no longer renews its lease.
@@ -130,24 +142,45 @@ export class TaskStore extends Context.Service<TaskStore, {
   readonly inspect: (
     ids: ReadonlyArray<bigint>
   ) => Result<ReadonlyArray<Held & { readonly status: string; readonly lockedBy: string | null }>>
-  readonly renew: (workerId: string, leaseMillis: number) => Result<ReadonlyArray<Held>>
+  /** All that is the worker's, renewed or not; `except` are not. */
+  readonly renew: (
+    workerId: string,
+    leaseMillis: number,
+    except: ReadonlyArray<bigint>
+  ) => Result<ReadonlyArray<Held>>
+  readonly renewThese: (workerId: string, leaseMillis: number, ids: ReadonlyArray<bigint>) => Result<unknown>
+  readonly own: (workerId: string) => Result<ReadonlyArray<Held>>
   readonly cancelled: (
     workerId: string,
     ids: ReadonlyArray<bigint>
   ) => Result<ReadonlyArray<Held & { readonly cancelledForMillis: number | null }>>
-  /** The server's time. */
-  readonly now: Result<Date>
-  /** `asked` is the server's time a moment ago. */
-  readonly sweep: (leaseMillis: number, asked: Date) => Result<ReadonlyArray<Swept>>
-  readonly closeCancelled: Result<number>
-  readonly failUnknown: (knownTypes: ReadonlyArray<string>) => Result<ReadonlyArray<{ id: bigint; type: string }>>
+  /** A page of what will have expired in so many milliseconds, in the order of ids. The last page is not full. */
+  readonly expiring: (withinMillis: number, after: bigint) => Result<ReadonlyArray<Expiring>>
+  readonly sweep: (found: ReadonlyArray<Expiring>) => Result<ReadonlyArray<Swept>>
+  /** Some of the tasks that were cancelled and not closed, newest first, and where to go on, if there are more to look at. */
+  readonly unclosed: (
+    from: bigint | undefined
+  ) => Result<{ readonly found: ReadonlyArray<Held>; readonly next: bigint | undefined }>
+  readonly close: (found: ReadonlyArray<Held>) => Result<number>
+  /** Some of the due tasks, in these queues or in all, of types that are not known. */
+  readonly unknown: (
+    knownTypes: ReadonlyArray<string>,
+    queues: ReadonlyArray<string> | undefined,
+    except: ReadonlyArray<bigint>
+  ) => Result<ReadonlyArray<bigint>>
+  readonly failUnknown: (
+    ids: ReadonlyArray<bigint>
+  ) => Result<ReadonlyArray<{ readonly id: bigint; readonly type: string }>>
 }>()("spindle/TaskStore") {
   static readonly make = (options: {
     readonly sql: SqlClient.SqlClient
     readonly schema: string
     readonly columns: OptionalColumns
+    readonly indexes: Pick<Indexes, "ended">
+    /** Whether events refer to tasks by a foreign key. */
+    readonly referencing: boolean
   }) => {
-    const { columns, schema, sql } = options
+    const { columns, indexes, referencing, schema, sql } = options
     const s = Names.quote(schema)
     const run = <Row extends object>(operation: string, text: string, parameters: ReadonlyArray<unknown>) =>
       StorageError.refine(operation)(sql.unsafe<Row>(text, parameters))
@@ -185,13 +218,19 @@ export class TaskStore extends Context.Service<TaskStore, {
     const lookListed = Places.look(s, true)
     const newest = Places.newest(s)
     const further = Claim.further(s, columns)
-    const write = Write.statement(s, schema, columns)
+    const write = Write.statement(s, schema, columns, referencing)
     const renew = Hold.renew(s)
+    const renewThese = Hold.renewThese(s)
+    const own = Hold.own(s)
     const cancelled = Hold.cancelled(s)
     const inspect = Hold.inspect(s)
+    const expiring = Hold.expiring(s)
     const sweep = Hold.sweep(s, schema)
-    const closeCancelled = Hold.closeCancelled(s, schema)
+    const unclosed = Hold.unclosed(s, indexes.ended)
+    const close = Hold.close(s, schema)
     const otherTypes = Hold.otherTypes(s)
+    const dueAnywhere = Hold.due(s, true)
+    const dueListed = Hold.due(s, false)
     const failUnknown = Hold.failUnknown(s, schema)
     return TaskStore.of({
       claim: (request) =>
@@ -241,14 +280,12 @@ export class TaskStore extends Context.Service<TaskStore, {
         Effect.asVoid(ask("fail a task", fail, [PgTypes.int8(id), PgTypes.text(JSON.stringify(error))])),
       readPayload: (workerId, { epoch, id }) =>
         Effect.map(
-          run<
-            { readonly payload: Schema.Json; readonly oversized: boolean; readonly metadata: Schema.JsonObject | null }
-          >(
+          run<{ readonly payload: string; readonly oversized: boolean; readonly metadata: string | null }>(
             "read the payload",
             readPayload,
             [PgTypes.int8(id), PgTypes.int8(epoch), workerId]
           ),
-          ([row]) => row && { payload: row.oversized ? undefined : row.payload, metadata: row.metadata ?? {} }
+          ([row]) => row && { payload: row.oversized ? undefined : row.payload, metadata: metadataOf(row.metadata) }
         ),
       look: (where, from, limit) =>
         Effect.map(
@@ -293,26 +330,62 @@ export class TaskStore extends Context.Service<TaskStore, {
             accepted: row?.accepted ?? [],
             cancelled: row?.cancelled ?? [],
             overruled: row?.overruled ?? [],
-            refused: row?.refused ?? []
+            refused: row?.refused ?? [],
+            blocked: row?.blocked ?? []
           })
         ),
       inspect: (ids) => ask("read tasks", inspect, [Parameters.int8(ids)]),
-      renew: (workerId, leaseMillis) => run("renew leases", renew, [workerId, PgTypes.int8(BigInt(leaseMillis))]),
+      renew: (workerId, leaseMillis, except) =>
+        run("renew leases", renew, [workerId, PgTypes.int8(BigInt(leaseMillis)), Parameters.int8(except)]),
+      renewThese: (workerId, leaseMillis, ids) =>
+        run("renew leases", renewThese, [workerId, PgTypes.int8(BigInt(leaseMillis)), Parameters.int8(ids)]),
+      own: (workerId) => run("read what is held", own, [workerId]),
       cancelled: (workerId, ids) => ask("look for cancelled tasks", cancelled, [workerId, Parameters.int8(ids)]),
-      now: Effect.map(ask<{ readonly now: Date }>("read the time", Hold.now, []), ([row]) => row!.now),
-      sweep: (leaseMillis, asked) => ask("sweep expired leases", sweep, [PgTypes.int8(BigInt(leaseMillis)), asked]),
-      closeCancelled: Effect.map(ask("close cancelled tasks", closeCancelled, []), (rows) => rows.length),
-      failUnknown: (knownTypes) =>
+      expiring: (withinMillis, after) =>
+        ask("look for expired leases", expiring, [PgTypes.int8(BigInt(Math.ceil(withinMillis))), PgTypes.int8(after)]),
+      sweep: (found) =>
+        ask("sweep expired leases", sweep, [...heldColumns(found), Parameters.float8(found.map(({ lease }) => lease))]),
+      unclosed: (from) =>
+        Effect.map(
+          ask<{ readonly id: bigint; readonly epoch: bigint | null }>(
+            "look for cancelled tasks that are not closed",
+            unclosed,
+            [PgTypes.int8(from ?? maxId)]
+          ),
+          (rows) => ({
+            found: rows.filter((row): row is Held => row.epoch !== null),
+            next: rows.find(({ epoch }) => epoch === null)?.id
+          })
+        ),
+      close: (found) => Effect.map(ask("close cancelled tasks", close, heldColumns(found)), (rows) => rows.length),
+      unknown: (knownTypes, queues, except) =>
         Effect.flatMap(
           ask<{ readonly type: string }>("look for unknown types", otherTypes, [Parameters.text(knownTypes)]),
-          (rows) =>
-            rows.length === 0
-              ? Effect.succeed([])
-              : ask("fail unknown types", failUnknown, [Parameters.text(rows.map(({ type }) => type))])
-        )
+          (types) =>
+            types.length === 0 ? Effect.succeed([]) : Effect.map(
+              ask<{ readonly id: bigint }>(
+                "look for unknown types",
+                queues === undefined ? dueAnywhere : dueListed,
+                [
+                  Parameters.text(types.map(({ type }) => type)),
+                  Parameters.int8(except),
+                  ...queues === undefined ? [] : [Parameters.text(queues)]
+                ]
+              ),
+              (rows) => rows.map(({ id }) => id)
+            )
+        ),
+      failUnknown: (ids) => ask("fail unknown types", failUnknown, [Parameters.int8(ids)])
     })
   }
 }
+
+const maxId = 2n ** 63n - 1n
+
+const heldColumns = (held: ReadonlyArray<Held>) => [
+  Parameters.int8(held.map(({ id }) => id)),
+  Parameters.int8(held.map(({ epoch }) => epoch))
+]
 
 interface ClaimRow {
   readonly id: bigint | null
@@ -325,9 +398,9 @@ interface ClaimRow {
   readonly run_at: number
   readonly created_at: number
   readonly claimed_at: number
-  readonly payload: Schema.Json
+  readonly payload: string
   readonly later: boolean
-  readonly metadata: Schema.JsonObject | null
+  readonly metadata: string | null
   readonly timeout_ms: number | null
   readonly tag: string | null
   readonly user_id: string | null
@@ -354,6 +427,8 @@ interface PlaceRow {
 const byTurn = (a: Claim.ClaimedRow, b: Claim.ClaimedRow) =>
   b.priority - a.priority || a.runAt - b.runAt || (a.id < b.id ? -1 : 1)
 
+const metadataOf = (text: string | null) => text === null ? {} : Json.parse(text) as Schema.JsonObject
+
 const decodeTasks = (rows: ReadonlyArray<ClaimRow>): ReadonlyArray<Claim.ClaimedRow> => {
   const tasks: Array<Claim.ClaimedRow> = []
   for (const row of rows) {
@@ -365,7 +440,7 @@ const decodeTasks = (rows: ReadonlyArray<ClaimRow>): ReadonlyArray<Claim.Claimed
       queue: row.queue,
       priority: row.priority,
       payload: row.payload,
-      metadata: row.metadata ?? {},
+      metadata: metadataOf(row.metadata),
       later: row.later,
       attempts: row.attempts,
       maxAttempts: row.max_attempts,
@@ -385,6 +460,8 @@ const decodeClaim = (rows: ReadonlyArray<ClaimRow>): Claimed => {
   const short = rows.find(({ id }) => id === null)
   const last = tasks.at(-1)
   const places = rows[0]?.places ?? 1
+  // A time that is no exact number of microseconds is no place to go on from.
+  const exact = last !== undefined && Number.isSafeInteger(Math.round(last.runAt * 1000))
   return {
     tasks,
     nextDueMillis: short?.next_due ?? undefined,
@@ -392,6 +469,6 @@ const decodeClaim = (rows: ReadonlyArray<ClaimRow>): Claimed => {
     crowded: places > Claim.mostPlaces || (short?.crowded ?? false),
     waiting: short?.waiting ?? undefined,
     several: places > 1,
-    cursor: places <= 1 && Number.isFinite(last?.runAt) ? last : undefined
+    cursor: places <= 1 && exact ? last : undefined
   }
 }

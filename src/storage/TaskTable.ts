@@ -11,11 +11,13 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import type * as SqlClient from "effect/sql/SqlClient"
+import * as Json from "../internal/Json.ts"
 import * as TaskEvent from "../TaskEvent.ts"
 import type { Stats, Status, StoredTask } from "../TaskQueue.ts"
 import * as Names from "./Names.ts"
 import * as Parameters from "./Parameters.ts"
 import * as StorageError from "./StorageError.ts"
+import * as Times from "./Times.ts"
 
 /**
  * A task that is not stored yet. `null` leaves a value to its default; the JSON is text already.
@@ -69,7 +71,6 @@ export const make = (client: SqlClient.SqlClient, schema: string) => {
   const findText = find(s)
   const listText = list(s)
   const statsText = stats(s)
-  const unfinishedText = unfinished(s)
 
   return {
     /** Stores tasks of one type, in order, and returns those whose unique key was free, in the same order. */
@@ -133,14 +134,7 @@ export const make = (client: SqlClient.SqlClient, schema: string) => {
         cancelled: Number(row!.cancelled),
         total: Number(row!.total)
       })
-    ),
-
-    /** Those of the tasks whose story is not over yet. */
-    unfinished: (ids: ReadonlyArray<bigint>) =>
-      Effect.map(
-        run<{ readonly id: bigint }>("look for finished tasks", unfinishedText, [Parameters.int8(ids)]),
-        (rows) => new Set(rows.map(({ id }) => id))
-      )
+    )
   }
 }
 
@@ -185,7 +179,7 @@ select $1, n.queue, n.priority::smallint, n.payload::jsonb, n.max_attempts, n.ti
          unique_key, tag, user_id, metadata, place)
  order by n.place
     on conflict (type, unique_key) where unique_key is not null and status in ('queued', 'processing') do nothing
-returning id, unique_key, run_at, created_at`
+returning id, unique_key, ${Times.column("run_at")}, ${Times.column("created_at")}`
 
 // served by tasks_unique_key_idx
 const holders = (s: string) => `
@@ -218,22 +212,24 @@ select status, locked_by is not null as held, exists (select from requeued) as c
   from ${s}.tasks
  where id = $1`
 
-// `infinity` is a time that JavaScript does not have
+const times = ["run_at", "lease_expires_at", "created_at", "started_at", "finished_at"].map(Times.column).join(
+  ",\n       "
+)
+
 const taskColumns = (value: (column: string) => string) =>
-  `id, type, queue, status, priority, error,
+  `id, type, queue, status, priority, error::text as error,
        ${["payload", "result", "metadata"].map(value).join(", ")},
-       greatest(least(run_at, '9999-12-31 23:59:59.999Z'), '0001-01-01 00:00:00Z') as run_at,
-       attempts, max_attempts, timeout_ms, epoch, locked_by, lease_expires_at, unique_key, tag, user_id,
-       created_at, started_at, finished_at`
+       attempts, max_attempts, timeout_ms, epoch, locked_by, unique_key, tag, user_id,
+       ${times}`
 
 const find = (s: string) => `
-select ${taskColumns((column) => column)}
+select ${taskColumns((column) => `${column}::text as ${column}`)}
   from ${s}.tasks
  where id = $1`
 
 // reads the primary key backwards
 const list = (s: string) => `
-select ${taskColumns((column) => `case when $8 then ${column} end as ${column}`)}
+select ${taskColumns((column) => `case when $8 then ${column}::text end as ${column}`)}
   from ${s}.tasks
  where id < coalesce($1, 9223372036854775807)
    and ($2::text is null or status = $2)
@@ -261,20 +257,15 @@ select count(*) filter (where status = 'queued') as queued,
  */
 export const over = "t.status in ('completed', 'failed', 'cancelled') and t.locked_by is null"
 
-const unfinished = (s: string) => `
-select t.id
-  from ${s}.tasks t
- where t.id = any($1::bigint[]) and not (${over})`
-
 interface TaskRow {
   readonly id: bigint
   readonly type: string
   readonly queue: string
   readonly status: Status
   readonly priority: number
-  readonly payload: Schema.Json
-  readonly result: Schema.Json
-  readonly error: Schema.Json
+  readonly payload: string | null
+  readonly result: string | null
+  readonly error: string | null
   readonly run_at: Date
   readonly attempts: number
   readonly max_attempts: number
@@ -285,7 +276,7 @@ interface TaskRow {
   readonly unique_key: string | null
   readonly tag: string | null
   readonly user_id: string | null
-  readonly metadata: Schema.JsonObject | null
+  readonly metadata: string | null
   readonly created_at: Date
   readonly started_at: Date | null
   readonly finished_at: Date | null
@@ -297,9 +288,9 @@ const decodeTask = (row: TaskRow): StoredTask => ({
   queue: row.queue,
   status: row.status,
   priority: row.priority,
-  payload: row.payload,
-  result: row.result,
-  error: row.error === null ? null : failure(row.error),
+  payload: Json.ofColumn(row.payload),
+  result: Json.ofColumn(row.result),
+  error: row.error === null ? null : failure(Json.parse(row.error)),
   runAt: DateTime.fromDateUnsafe(row.run_at),
   attempts: row.attempts,
   maxAttempts: row.max_attempts,
@@ -310,7 +301,7 @@ const decodeTask = (row: TaskRow): StoredTask => ({
   uniqueKey: row.unique_key,
   tag: row.tag,
   userId: row.user_id,
-  metadata: row.metadata ?? {},
+  metadata: row.metadata === null ? {} : Json.parse(row.metadata) as Schema.JsonObject,
   createdAt: DateTime.fromDateUnsafe(row.created_at),
   startedAt: row.started_at && DateTime.fromDateUnsafe(row.started_at),
   finishedAt: row.finished_at && DateTime.fromDateUnsafe(row.finished_at)

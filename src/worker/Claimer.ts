@@ -16,7 +16,7 @@ import { HandlerRegistry } from "../HandlerRegistry.ts"
 import { Stats } from "../Stats.ts"
 import * as Claim from "../storage/Claim.ts"
 import * as Payload from "../storage/Payload.ts"
-import { StorageError } from "../storage/StorageError.ts"
+import { scope, StorageError } from "../storage/StorageError.ts"
 import { TaskStore } from "../storage/TaskStore.ts"
 import { monotonicMillis } from "./Attempt.ts"
 import { CancelWatcher } from "./CancelWatcher.ts"
@@ -25,7 +25,7 @@ import * as Loop from "./Loop.ts"
 import { Measures } from "./Measures.ts"
 import { Problems } from "./Problems.ts"
 import { Pulses } from "./Pulse.ts"
-import { inHalves, SetAside } from "./SetAside.ts"
+import { inHalves, isOfRows, SetAside } from "./SetAside.ts"
 import { globs, Settings } from "./Settings.ts"
 import { type Demand, Supervisor } from "./Supervisor.ts"
 import { WakeUps } from "./WakeUps.ts"
@@ -194,7 +194,7 @@ export class Claimer extends Context.Service<Claimer, {
 
       // An epoch that cannot be raised never can; anything else may be mended by whoever refuses it.
       const refused = (id: bigint, error: StorageError) =>
-        error.sqlState === "22003"
+        error.sqlState === "22003" && scope(error) === "values"
           ? store.failUnclaimable(id, { kind: "rejected", tag: "Unclaimable", message: error.message }).pipe(
             Effect.andThen(Effect.logError("a task failed: it cannot be claimed", error.message)),
             Effect.annotateLogs({ taskId: String(id) }),
@@ -225,7 +225,7 @@ export class Claimer extends Context.Service<Claimer, {
               Option.isNone(claimed) && alone && !stopping ? isolate(request, unanswered) : Effect.void
             ),
             Effect.catchIf(
-              (error) => !error.transient && !speaksOfTable(error),
+              isOfRows,
               (error) => Effect.as(isolate(request, error), Option.none())
             )
           )
@@ -434,6 +434,3 @@ export class Claimer extends Context.Service<Claimer, {
 }
 
 const unanswered = new StorageError({ operation: "claim a task", transient: false, cause: "no answer in time" })
-
-// A right that is missing, a table or a column that is gone, is no matter of one row.
-const speaksOfTable = ({ sqlState }: StorageError) => sqlState === undefined || /^(42|3F|0A)/.test(sqlState)

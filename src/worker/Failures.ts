@@ -4,9 +4,8 @@
  * @since 0.1.0
  */
 import * as Effect from "effect/Effect"
-import * as Predicate from "effect/Predicate"
-import type * as Schema from "effect/Schema"
 import type { Entry } from "../HandlerRegistry.ts"
+import * as Thrown from "../internal/Thrown.ts"
 import type { StorageError } from "../storage/StorageError.ts"
 import type * as TaskEvent from "../TaskEvent.ts"
 import * as Storable from "./Storable.ts"
@@ -21,13 +20,16 @@ const maxStack = 16 * 1024
  * @since 0.1.0
  */
 export const failure = (entry: Entry, error: unknown): Effect.Effect<TaskEvent.Failure> =>
-  Effect.match(entry.encodeError(error), {
-    onFailure: () => describe("failure", error),
-    onSuccess: (data) => ({
-      ...describe("failure", error),
-      ...(JSON.stringify(data).length <= Storable.maxBytes ? { data } : undefined)
+  Effect.suspend(() => entry.encodeError(error)).pipe(
+    Effect.map((json) => {
+      const text = JSON.stringify(json)
+      return text.length <= Storable.maxBytes ? { data: JSON.parse(text) } : undefined
+    }),
+    Effect.matchCause({
+      onFailure: () => describe("failure", error),
+      onSuccess: (data) => ({ ...describe("failure", error), ...data })
     })
-  })
+  )
 
 /**
  * A bug in the handler.
@@ -36,7 +38,7 @@ export const failure = (entry: Entry, error: unknown): Effect.Effect<TaskEvent.F
  * @since 0.1.0
  */
 export const defect = (defect: unknown): TaskEvent.Failure => {
-  const stack = defect instanceof Error ? defect.stack : undefined
+  const stack = Thrown.stackOf(defect)
   return { ...describe("defect", defect), ...(stack === undefined ? {} : { stack: stack.slice(0, maxStack) }) }
 }
 
@@ -80,15 +82,15 @@ export const interrupted: TaskEvent.Failure = {
 }
 
 /**
- * The payload does not fit the schema.
+ * The payload does not fit the schema, or cannot be read as it is stored.
  *
  * @category constructors
  * @since 0.1.0
  */
-export const rejected = (error: Schema.SchemaError): TaskEvent.Failure => ({
+export const rejected = (error: { readonly message: string }): TaskEvent.Failure => ({
   kind: "rejected",
   tag: "InvalidPayload",
-  message: error.message.slice(0, maxMessage)
+  message: Thrown.messageOf(error).slice(0, maxMessage)
 })
 
 /**
@@ -117,19 +119,6 @@ export const unreadable = (error: StorageError): TaskEvent.Failure => ({
 
 const describe = (kind: TaskEvent.Failure["kind"], error: unknown): TaskEvent.Failure => ({
   kind,
-  tag: (Predicate.hasProperty(error, "_tag") && typeof error._tag === "string"
-    ? error._tag
-    : error instanceof Error
-    ? error.name
-    : "Error").slice(0, 200),
-  message: messageOf(error).slice(0, maxMessage)
+  tag: Thrown.tagOf(error).slice(0, 200),
+  message: Thrown.messageOf(error).slice(0, maxMessage)
 })
-
-const messageOf = (error: unknown): string => {
-  if (Predicate.hasProperty(error, "message") && typeof error.message === "string" && error.message !== "") {
-    return error.message
-  }
-  if (typeof error === "string") return error
-  if (Predicate.hasProperty(error, "_tag")) return String(error._tag)
-  return error instanceof Error ? error.name : Object.prototype.toString.call(error)
-}

@@ -4,7 +4,7 @@
  */
 import type * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
-import type { StorageError } from "../storage/StorageError.ts"
+import { scope, type StorageError } from "../storage/StorageError.ts"
 import { monotonicMillis } from "./Attempt.ts"
 import type { Problems } from "./Problems.ts"
 
@@ -86,22 +86,28 @@ export class SetAside {
 }
 
 /**
- * Runs a statement over all of `ids`; where it is refused, over each half by itself, until what is refused is alone.
- * Transient errors are the caller's.
+ * Runs a statement over all of `held`; where it is refused, over each half by itself, until what is refused is alone.
+ * Transient errors are the caller's, and so is what any row would be refused for.
  */
-export const inHalves = <A>(
-  ids: ReadonlyArray<bigint>,
-  run: (ids: ReadonlyArray<bigint>) => Effect.Effect<A, StorageError>,
+export const inHalves = <A, H extends bigint | { readonly id: bigint }>(
+  held: ReadonlyArray<H>,
+  run: (held: ReadonlyArray<H>) => Effect.Effect<A, StorageError>,
   refused: (id: bigint, error: StorageError) => Effect.Effect<void, StorageError>
 ): Effect.Effect<ReadonlyArray<A>, StorageError> =>
-  ids.length === 0 ? Effect.succeed([]) : run(ids).pipe(
+  held.length === 0 ? Effect.succeed([]) : run(held).pipe(
     Effect.map((answer): ReadonlyArray<A> => [answer]),
-    Effect.catchIf((error) => !error.transient, (error) => {
-      if (ids.length === 1) return Effect.as(refused(ids[0]!, error), [])
-      const middle = ids.length >> 1
+    Effect.catchIf(isOfRows, (error) => {
+      if (held.length === 1) {
+        const [row] = held
+        return Effect.as(refused(typeof row === "object" ? row.id : row!, error), [])
+      }
+      const middle = held.length >> 1
       return Effect.map(
-        Effect.all([inHalves(ids.slice(0, middle), run, refused), inHalves(ids.slice(middle), run, refused)]),
+        Effect.all([inHalves(held.slice(0, middle), run, refused), inHalves(held.slice(middle), run, refused)]),
         ([first, second]) => [...first, ...second]
       )
     })
   )
+
+/** Whether a statement may be refused because of one of its rows. */
+export const isOfRows = (error: StorageError): boolean => !error.transient && scope(error) !== "statement"

@@ -4,10 +4,12 @@
  *
  * @since 0.1.0
  */
+import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Latch from "effect/Latch"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
@@ -145,7 +147,8 @@ export class Supervisor extends Context.Service<Supervisor, {
           )
           journal.settle(attempt, entry, (verdict, recorded) => {
             held.delete(attempt.key)
-            tell(attempt, outcome, entry === recorded ? undefined : recorded, verdict, duration)
+            tell(attempt, outcome, recorded.error === entry.error ? undefined : recorded, verdict, duration)
+            attempt.afterwards?.()
             if (held.size === maxUnsettled(concurrency) - 1) freed.openUnsafe()
           })
         }
@@ -162,7 +165,8 @@ export class Supervisor extends Context.Service<Supervisor, {
           if (verdict === "stale") return said({ _tag: "Released", task })
           if (verdict === "cancelled") return said({ _tag: "Cancelled", task })
           if (replaced !== undefined) {
-            return said({ _tag: "Failed", task, error: JSON.parse(replaced.error!), willRetry: false })
+            const willRetry = replaced.status === "queued"
+            return said({ _tag: "Failed", task, error: JSON.parse(replaced.error!), willRetry })
           }
           switch (outcome._tag) {
             case "Completed":
@@ -174,6 +178,15 @@ export class Supervisor extends Context.Service<Supervisor, {
             default:
               return said({ _tag: "Released", task })
           }
+        }
+
+        // An attempt can start before the worker has heard that the outcome of the one before it is recorded.
+        const tellStarted = ({ leasedAt, row, startedAt, task }: Attempt) => {
+          const event: Lifecycle.Event = { _tag: "Started", task, attempt: row.attempts }
+          const waited = waitedMillis(row) + startedAt - leasedAt
+          const before = row.epoch > 1n ? held.get(keyOf({ id: row.id, epoch: row.epoch - 1n })) : undefined
+          if (before?.closed === true) before.afterwards = () => publish(event, waited)
+          else publish(event, waited)
         }
 
         const ended = (attempt: Attempt, entry: HandlerRegistry.Entry, outcome: Outcome) => {
@@ -212,10 +225,7 @@ export class Supervisor extends Context.Service<Supervisor, {
           attempt.startedAt = monotonicMillis(clock)
           attempt.deadline = attempt.startedAt +
             (timeoutMillis ?? (timeout === undefined ? defaultTimeout : Duration.toMillis(timeout)))
-          publish(
-            { _tag: "Started", task: attempt.task, attempt: attempt.row.attempts },
-            waitedMillis(attempt.row) + attempt.startedAt - attempt.leasedAt
-          )
+          tellStarted(attempt)
           const scope = Scope.makeUnsafe()
           const services = tracer === undefined ? entry.services : traced(tracer, attempt, entry.services)
           const attemptContext = Context.add(
@@ -223,17 +233,24 @@ export class Supervisor extends Context.Service<Supervisor, {
             Scope.Scope,
             scope
           )
+          let outcome: Outcome | undefined
           attempt.fiber = Effect.runForkWith(attemptContext)(
-            Effect.flatMap(TaskRunner.run(worker, attempt, entry, scope), (outcome) => {
-              const settled = Effect.sync(() => ended(attempt, entry, outcome))
-              const { span } = attempt
-              const end = span === undefined ? settled : Effect.andThen(settled, endSpan(span, outcome))
-              return outcome._tag === "Failed" || outcome._tag === "Retry"
-                ? Effect.ensuring(report(outcome), end)
-                : end
+            Effect.flatMap(TaskRunner.run(worker, attempt, entry, scope), (known) => {
+              outcome = known
+              return known._tag === "Failed" || known._tag === "Retry" ? report(known) : Effect.void
             }),
             { uninterruptible: true }
           )
+          // Whatever is thrown on the way, even by a logger: the outcome is recorded and the slot is free.
+          attempt.fiber.addObserver((exit) => {
+            outcome ??= Outcome.Failed({
+              error: Failures.defect(Exit.isFailure(exit) ? Cause.squash(exit.cause) : undefined)
+            })
+            ended(attempt, entry, outcome)
+            if (attempt.span !== undefined) {
+              Effect.runForkWith(attemptContext)(endSpan(attempt.span, outcome))
+            }
+          })
           // Only now: whoever waits for it looks at once.
           if (running.has(attempt)) wakeAt(attempt.deadline)
         }

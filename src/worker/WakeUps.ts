@@ -56,9 +56,10 @@ export class WakeUps extends Context.Service<WakeUps, {
       }
       if (!listening) return WakeUps.of({ queued, named, cancelled, lostSince: () => lostSince, run: Effect.never })
       const pulse = (yield* Pulses).make("taking notifications")
-      const signals = yield* Listener.make(config, [Names.channel(schema, "task_queued"), cancelledChannel], () => {
+      const lost = () => {
         lostSince ??= now()
-      })
+      }
+      const signals = yield* Listener.make(config, [Names.channel(schema, "task_queued"), cancelledChannel], lost, true)
       const take = (signal: Listener.Signal) => {
         if (signal._tag === "Subscribed") {
           lostSince = undefined

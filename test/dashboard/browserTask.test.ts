@@ -280,4 +280,53 @@ layer(Browser.layer, { excludeTestServices: true })("a task on the page", (it) =
         times: 3
       })
     }))
+
+  it.effect("shows a number that JavaScript does not have, and sends it only as a text", () =>
+    Effect.gen(function*() {
+      const sql = yield* PgClient.PgClient
+      const payload = `{"url": "https://example.com", "apiKey": "k", "times": 1970670598291982290}`
+      const [known, foreign] = yield* sql<{ readonly id: bigint }>`
+        insert into spindle.tasks (type, payload, status, finished_at)
+        select type, ${payload}::text::jsonb, 'failed', now()
+          from unnest(array['call', 'foreign']) as type returning id`
+      yield* sql`insert into spindle.task_events (task_id, epoch, seq, type, data)
+                 values (${foreign!.id}, 0, 1, 'error', '{"id": 0.1000000000000000055}')`
+      yield* Browser.visit(async ({ open, page }) => {
+        const posted: Array<string> = []
+        page.on("request", (request) => {
+          if (request.method() === "POST") posted.push(request.postData() ?? "")
+        })
+        const submit = page.getByRole("button", { name: "Enqueue" })
+        const refused = (path: string) =>
+          page.locator(".row.end .problem", { hasText: `The number 1970670598291982290 at ${path} would become` })
+            .waitFor()
+
+        await open(`/tasks/${known!.id}`)
+        await page.getByRole("region", { name: "Payload" }).getByText("1970670598291982290", { exact: true }).waitFor()
+        await page.getByRole("link", { name: "Edit and run again" }).click()
+        const times = page.getByLabel("times", { exact: true })
+        assert.strictEqual(await times.inputValue(), "1970670598291982290")
+        await page.getByLabel("apiKey", { exact: true }).fill("k")
+        await submit.click()
+        await refused("times")
+        await times.fill("2970670598291982290")
+        await page.getByText("This would become 2970670598291982300.").waitFor()
+
+        await open(`/tasks/${foreign!.id}`)
+        await page.locator(".events .json", { hasText: "0.1000000000000000055" }).waitFor()
+        await page.getByRole("link", { name: "Edit and run again" }).click()
+        const text = page.getByLabel("Payload as JSON")
+        assert.include(await text.inputValue(), `"times": 1970670598291982290,`)
+        await submit.click()
+        await refused("times")
+        assert.deepStrictEqual(posted, [])
+        await text.fill(`{"times": "1970670598291982290"}`)
+        await submit.click()
+        await page.waitForURL((address) =>
+          /\/tasks\/\d+$/.test(address.pathname) && !address.href.endsWith(`/${foreign!.id}`)
+        )
+        assert.strictEqual(posted.length, 1)
+        assert.include(posted[0]!, `"payload":{"times":"1970670598291982290"}`)
+      })
+    }))
 })

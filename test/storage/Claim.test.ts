@@ -89,7 +89,7 @@ layer(Harness.database, { excludeTestServices: true })("claim", (it) => {
         type: "told",
         queue: "default",
         priority: -3,
-        payload: { a: [1, null] },
+        payload: "{\"a\": [1, null]}",
         metadata: { trace: "x" },
         later: false,
         attempts: 1,
@@ -305,7 +305,7 @@ layer(Harness.database, { excludeTestServices: true })("claim", (it) => {
       assert.deepStrictEqual(tasks.map(({ later }) => later), [true, true, true, false])
       const brought = yield* Effect.forEach(tasks.slice(0, 3), (task) => store.readPayload("worker", task))
       assert.deepStrictEqual(brought.map((one) => one!.payload === undefined), [true, true, false])
-      assert.deepStrictEqual(tasks[3]!.payload, ["x".repeat(20000), 1e300, 0.5, null])
+      assert.deepStrictEqual(JSON.parse(tasks[3]!.payload!), ["x".repeat(20000), 1e300, 0.5, null])
       assert.isUndefined(yield* store.readPayload("another", tasks[2]!))
     }))
 

@@ -5,7 +5,14 @@ import * as Path from "node:path"
 
 const root = Path.join(import.meta.dirname, "../..")
 const built = Path.join(root, "dist/dashboard/index.html")
-const sources = ["src/dashboard", "src/server/Views.ts", "src/Api.ts", "src/Task.ts", "src/TaskEvent.ts"]
+const sources = [
+  "src/dashboard",
+  "src/server/Views.ts",
+  "src/internal/Json.ts",
+  "src/Api.ts",
+  "src/Task.ts",
+  "src/TaskEvent.ts"
+]
 
 const changed = (path: string): number =>
   Fs.statSync(path).isDirectory()

@@ -1,4 +1,5 @@
 import * as DateTime from "effect/DateTime"
+import type * as Schema from "effect/Schema"
 import { useEffect, useMemo, useRef, useState } from "preact/hooks"
 import type { NewTask, TypeDefinition } from "../../server/Views.ts"
 import { call } from "../client.ts"
@@ -137,6 +138,8 @@ const TaskForm = ({ draft, types }: { readonly draft: Draft; readonly types: Rea
   }
 
   const submit = async (form: HTMLFormElement) => {
+    const changed = payload === undefined ? undefined : Json.inexactIn(payload, "")
+    if (changed !== undefined) return refuse(`${changed}.`)
     const broken = form.querySelector<HTMLElement>("textarea.code[aria-invalid=true]")
     if (broken !== null) {
       broken.focus()
@@ -150,7 +153,7 @@ const TaskForm = ({ draft, types }: { readonly draft: Draft; readonly types: Rea
     setProblem(undefined)
     const answer = await call((client) =>
       client.tasks.enqueue({
-        payload: { ...given, type: type.trim(), ...(payload === undefined ? {} : { payload }) }
+        payload: { ...given, type: type.trim(), ...(payload === undefined ? {} : { payload: payload as Schema.Json }) }
       })
     )
     setBusy(false)

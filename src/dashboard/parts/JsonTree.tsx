@@ -86,19 +86,10 @@ const Member = (
   )
 }
 
-const Leaf = ({ value }: { readonly value: null | boolean | number | string }) => {
+const Leaf = ({ value }: { readonly value: null | boolean | number | string | Json.Exact }) => {
   const [whole, setWhole] = useState(false)
   if (Json.isMasked(value)) return <span class="masked" title="The server does not show it">masked</span>
-  if (typeof value === "number" && Json.isRounded(value)) {
-    return (
-      <span
-        class="number"
-        title="Integers beyond 2^53 are rounded on their way here: the stored value may differ in its last digits"
-      >
-        ≈ {String(value)}
-      </span>
-    )
-  }
+  if (value instanceof Json.Exact) return <span class="number">{String(value)}</span>
   if (typeof value !== "string") return <span class={value === null ? "null" : typeof value}>{String(value)}</span>
   const long = value.length > longText && !whole
   return (

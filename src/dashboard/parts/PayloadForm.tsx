@@ -89,9 +89,9 @@ const NumberField = ({ change, field, id, label, value }: Of<"number"> & Named) 
 const numberProblem = (text: string, integer: boolean): string | undefined => {
   if (text.trim() === "") return undefined
   const value = Number(text)
-  if (!Number.isFinite(value)) return "This is not a number."
+  if (Number.isNaN(value) || !/^[\d.eE+-]+$/.test(text.trim())) return "This is not a number."
   if (integer && !Number.isInteger(value)) return "This is not an integer."
-  return Json.isRounded(value) ? "This is too large to be sent exactly." : undefined
+  return Json.isExact(text.trim()) ? undefined : `This would become ${value}.`
 }
 
 const BooleanField = ({ change, id, label, value }: Of<"boolean"> & Named) => (
@@ -274,7 +274,7 @@ export const JsonField = (
   }
 ) => {
   const [text, setText] = useState(value === undefined ? "" : Json.pretty(value))
-  const [problem, setProblem] = useState<string>()
+  const [problem, setProblem] = useState(() => value === undefined ? undefined : Json.inexactIn(value, ""))
   return (
     <>
       <textarea
