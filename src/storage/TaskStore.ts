@@ -12,11 +12,14 @@ import type * as Schema from "effect/Schema"
 import type * as SqlClient from "effect/sql/SqlClient"
 import * as Db from "../Db.ts"
 import * as Json from "../internal/Json.ts"
+import type * as TaskEvent from "../TaskEvent.ts"
 import * as Claim from "./Claim.ts"
 import type { Indexes, OptionalColumns } from "./Contract.ts"
 import * as Hold from "./Hold.ts"
 import * as Names from "./Names.ts"
 import * as Parameters from "./Parameters.ts"
+import * as Payload from "./Payload.ts"
+import * as Places from "./Places.ts"
 import * as StorageError from "./StorageError.ts"
 import * as Write from "./Write.ts"
 
@@ -45,9 +48,25 @@ export interface Claimed {
   readonly cursor: Claim.Cursor | undefined
   /** Whether more than one (type, queue) has something queued. */
   readonly several: boolean
+  /** Whether there are too many places to look at all of them, and not all were. */
+  readonly crowded: boolean
   /** Whether more is due, but others have locked it. */
   readonly blocked: boolean
+  /** When nothing was taken: a type that has something due, which cannot be locked. */
+  readonly waiting: string | undefined
 }
+
+/**
+ * What a claim of known levels brought, and, for each of them, in how many milliseconds its first tasks are due, of which
+ * some may just have been taken.
+ */
+export interface ClaimedKnown {
+  readonly tasks: ReadonlyArray<Claim.ClaimedRow>
+  readonly waits: ReadonlyArray<ReadonlyArray<number>>
+}
+
+/** A payload is undefined when it is larger than a worker takes. */
+export type Brought = Pick<Claim.ClaimedRow, "payload" | "metadata">
 
 /**
  * A task whose lease, in seconds since 1970 by the server's clock, has ended or will soon.
@@ -89,10 +108,32 @@ export class TaskStore extends Context.Service<TaskStore, {
   readonly claim: (request: Claim.ClaimRequest) => Result<Claimed>
   /** Goes on where a claim stopped. Looks at nothing else. */
   readonly claimFurther: (
-    request: Pick<Claim.ClaimRequest, "workerId" | "leaseMillis">,
+    request: Claim.Terms,
     cursor: Claim.Cursor,
     limit: number
   ) => Result<Claimed>
+  /** Claims from these levels, whose queues take turns in this order. Looks at nothing else. */
+  readonly claimKnown: (request: Claim.KnownRequest) => Result<ClaimedKnown>
+  /** What such a claim would take, unless somebody else is faster. */
+  readonly claimable: (request: Claim.ClaimRequest | Claim.KnownRequest) => Result<ReadonlyArray<bigint>>
+  /** Claims these tasks, those of them that are due. */
+  readonly claimThese: (request: Claim.Terms, ids: ReadonlyArray<bigint>) => Result<ReadonlyArray<Claim.ClaimedRow>>
+  /** Fails a queued task that no claim can take. */
+  readonly failUnclaimable: (id: bigint, error: TaskEvent.Failure) => Result<void>
+  /** What a claim left behind; undefined when the task is no longer this worker's. */
+  readonly readPayload: (workerId: string, held: Held) => Result<Brought | undefined>
+  /** What is queued at these places, from a position on; fewer than `limit` are the last. */
+  readonly look: (
+    where: Places.Where,
+    from: Places.Position | undefined,
+    limit: number
+  ) => Result<ReadonlyArray<Places.Found & Places.Position>>
+  /** What is queued of the tasks with ids above `after`, the highest id, and whether there were more of them than `limit`. */
+  readonly newest: (types: ReadonlyArray<string>, after: bigint | undefined, limit: number) => Result<{
+    readonly found: ReadonlyArray<Places.Found>
+    readonly last: bigint
+    readonly more: boolean
+  }>
   readonly write: (
     workerId: string,
     events: ReadonlyArray<Write.EventEntry>,
@@ -159,13 +200,23 @@ export class TaskStore extends Context.Service<TaskStore, {
           onSome: Effect.succeed
         })
       )
-    const claims = (allQueues: boolean) => ({
-      one: Claim.statement(s, columns, allQueues, "one"),
-      all: Claim.statement(s, columns, allQueues, "all"),
-      greedy: Claim.statement(s, columns, allQueues, "greedy")
+    const claims = (allQueues: boolean, only?: "ids") => ({
+      one: Claim.statement(s, columns, allQueues, "one", only),
+      all: Claim.statement(s, columns, allQueues, "all", only),
+      greedy: Claim.statement(s, columns, allQueues, "greedy", only)
     })
     const claimAll = claims(true)
     const claimListed = claims(false)
+    const idsOfAll = claims(true, "ids")
+    const idsOfListed = claims(false, "ids")
+    const known = Claim.known(s, columns)
+    const idsOfKnown = Claim.known(s, columns, "ids")
+    const these = Claim.these(s, columns)
+    const fail = Claim.fail(s)
+    const readPayload = Payload.read(s, columns)
+    const lookAll = Places.look(s, false)
+    const lookListed = Places.look(s, true)
+    const newest = Places.newest(s)
     const further = Claim.further(s, columns)
     const write = Write.statement(s, schema, columns, referencing)
     const renew = Hold.renew(s)
@@ -195,6 +246,77 @@ export class TaskStore extends Context.Service<TaskStore, {
         Effect.map(
           run<ClaimRow>("claim tasks", further, Claim.furtherParameters(request, cursor, limit)),
           decodeClaim
+        ),
+      claimKnown: (request) =>
+        Effect.map(
+          run<ClaimRow & LevelRow>("claim tasks", known, Claim.knownParameters(request)),
+          (rows) => {
+            const waits: Array<ReadonlyArray<number>> = []
+            for (const row of rows) if (row.id === null) waits[row.place - 1] = row.waits
+            return { tasks: decodeTasks(rows), waits }
+          }
+        ),
+      claimable: (request) => {
+        const ids = "levels" in request
+          ? ask<{ readonly id: bigint }>("look for tasks", idsOfKnown, Claim.knownParameters(request))
+          : ask<{ readonly id: bigint }>(
+            "look for tasks",
+            (request.queues === undefined ? idsOfAll : idsOfListed)[request.reach],
+            Claim.parameters(request)
+          )
+        return Effect.map(ids, (rows) => rows.map(({ id }) => id))
+      },
+      claimThese: ({ inlineBytes, leaseMillis, workerId }, ids) =>
+        Effect.map(
+          run<ClaimRow>("claim a task", these, [
+            workerId,
+            leaseMillis,
+            Parameters.int8(ids),
+            PgTypes.int4(inlineBytes)
+          ]),
+          decodeTasks
+        ),
+      failUnclaimable: (id, error) =>
+        Effect.asVoid(ask("fail a task", fail, [PgTypes.int8(id), PgTypes.text(JSON.stringify(error))])),
+      readPayload: (workerId, { epoch, id }) =>
+        Effect.map(
+          run<{ readonly payload: string; readonly oversized: boolean; readonly metadata: string | null }>(
+            "read the payload",
+            readPayload,
+            [PgTypes.int8(id), PgTypes.int8(epoch), workerId]
+          ),
+          ([row]) => row && { payload: row.oversized ? undefined : row.payload, metadata: metadataOf(row.metadata) }
+        ),
+      look: (where, from, limit) =>
+        Effect.map(
+          ask<PlaceRow & Places.Position>(
+            "look for queued tasks",
+            where.queues === undefined ? lookAll : lookListed,
+            Places.lookParameters(where, from, limit)
+          ),
+          (rows) => rows.map(({ wait, ...row }) => ({ ...row, waitMillis: wait }))
+        ),
+      newest: (types, after, limit) =>
+        Effect.map(
+          ask<PlaceRow & { readonly last: bigint | null; readonly more: boolean | null }>(
+            "look for new tasks",
+            newest,
+            [
+              Parameters.text(types),
+              PgTypes.int8(after ?? null),
+              PgTypes.int4(limit)
+            ]
+          ),
+          (rows) => ({
+            found: rows.slice(0, -1).map(({ priority, queue, type, wait }) => ({
+              type,
+              queue,
+              priority,
+              waitMillis: wait
+            })),
+            last: rows.at(-1)?.last ?? 0n,
+            more: rows.at(-1)?.more ?? false
+          })
         ),
       write: (workerId, events, outcomes) =>
         Effect.map(
@@ -277,38 +399,49 @@ interface ClaimRow {
   readonly created_at: number
   readonly claimed_at: number
   readonly payload: string
-  readonly oversized: boolean
+  readonly later: boolean
   readonly metadata: string | null
   readonly timeout_ms: number | null
   readonly tag: string | null
   readonly user_id: string | null
-  readonly several: boolean
+  readonly places?: number
   readonly blocked: boolean | null
+  readonly crowded: boolean | null
+  readonly waiting: string | null
   readonly next_due: number | null
+}
+
+interface LevelRow {
+  readonly place: number
+  readonly waits: ReadonlyArray<number>
+}
+
+interface PlaceRow {
+  readonly type: string
+  readonly queue: string
+  readonly priority: number
+  readonly wait: number
 }
 
 // `update … returning` promises no order.
 const byTurn = (a: Claim.ClaimedRow, b: Claim.ClaimedRow) =>
   b.priority - a.priority || a.runAt - b.runAt || (a.id < b.id ? -1 : 1)
 
-const decodeClaim = (rows: ReadonlyArray<ClaimRow>): Claimed => {
+const metadataOf = (text: string | null) => text === null ? {} : Json.parse(text) as Schema.JsonObject
+
+const decodeTasks = (rows: ReadonlyArray<ClaimRow>): ReadonlyArray<Claim.ClaimedRow> => {
   const tasks: Array<Claim.ClaimedRow> = []
-  let nextDueMillis: number | undefined
-  let blocked = false
   for (const row of rows) {
-    if (row.id === null) {
-      nextDueMillis = row.next_due ?? undefined
-      blocked = row.blocked ?? false
-      continue
-    }
+    if (row.id === null) continue
     tasks.push({
       id: row.id,
       epoch: row.epoch,
       type: row.type,
       queue: row.queue,
       priority: row.priority,
-      payload: row.oversized ? undefined : row.payload,
-      metadata: row.metadata === null ? {} : Json.parse(row.metadata) as Schema.JsonObject,
+      payload: row.payload,
+      metadata: metadataOf(row.metadata),
+      later: row.later,
       attempts: row.attempts,
       maxAttempts: row.max_attempts,
       timeoutMillis: row.timeout_ms,
@@ -319,11 +452,23 @@ const decodeClaim = (rows: ReadonlyArray<ClaimRow>): Claimed => {
       claimedAt: row.claimed_at
     })
   }
-  const inTurn = tasks.toSorted(byTurn)
-  const last = inTurn.at(-1)
-  const several = rows[0]?.several ?? false
+  return tasks.toSorted(byTurn)
+}
+
+const decodeClaim = (rows: ReadonlyArray<ClaimRow>): Claimed => {
+  const tasks = decodeTasks(rows)
+  const short = rows.find(({ id }) => id === null)
+  const last = tasks.at(-1)
+  const places = rows[0]?.places ?? 1
   // A time that is no exact number of microseconds is no place to go on from.
   const exact = last !== undefined && Number.isSafeInteger(Math.round(last.runAt * 1000))
-  const cursor = !several && exact ? last : undefined
-  return { tasks: inTurn, nextDueMillis, blocked, several, cursor }
+  return {
+    tasks,
+    nextDueMillis: short?.next_due ?? undefined,
+    blocked: short?.blocked ?? false,
+    crowded: places > Claim.mostPlaces || (short?.crowded ?? false),
+    waiting: short?.waiting ?? undefined,
+    several: places > 1,
+    cursor: places <= 1 && exact ? last : undefined
+  }
 }

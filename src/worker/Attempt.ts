@@ -31,11 +31,13 @@ export type Interruption = "cancelled" | "timeout" | "lost" | "shutdown"
  * @since 0.1.0
  */
 export class Attempt {
-  readonly row: ClaimedRow
-  readonly task: Task.Row
+  row: ClaimedRow
+  task: Task.Row
   readonly key: string
-  /** When the claim's reply came, in milliseconds of the monotonic clock. */
+  /** When the claim was sent, in milliseconds of the monotonic clock. */
   readonly leasedAt: number
+  /** Until when it waits for a slot, in milliseconds of the monotonic clock. */
+  readonly waitsUntil: number
   /** The `seq` of the last event that was accepted. */
   seq = 0
   /** When the handler started, and when it must have ended, in milliseconds of the monotonic clock. */
@@ -66,9 +68,10 @@ export class Attempt {
   /** Whether one of its events was not stored, as the row was not this claim's: `seq` is then of the last one before. */
   refused = false
 
-  constructor(row: ClaimedRow, leasedAt: number) {
+  constructor(row: ClaimedRow, leasedAt: number, waitsUntil = Infinity) {
     this.row = row
     this.leasedAt = leasedAt
+    this.waitsUntil = waitsUntil
     this.key = keyOf(row)
     this.task = {
       id: row.id as Task.TaskId,
@@ -81,6 +84,12 @@ export class Attempt {
       createdAt: toDateTime(row.createdAt),
       runAt: toDateTime(row.runAt)
     }
+  }
+
+  /** What the claim has left behind is here. */
+  bring({ metadata, payload }: Pick<ClaimedRow, "payload" | "metadata">): void {
+    this.row = { ...this.row, payload, metadata, later: false }
+    this.task = { ...this.task, metadata }
   }
 
   /** Interrupts the handler, and tells whether this was what interrupted it. */

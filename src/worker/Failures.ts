@@ -6,6 +6,7 @@
 import * as Effect from "effect/Effect"
 import type { Entry } from "../HandlerRegistry.ts"
 import * as Thrown from "../internal/Thrown.ts"
+import type { StorageError } from "../storage/StorageError.ts"
 import type * as TaskEvent from "../TaskEvent.ts"
 import * as Storable from "./Storable.ts"
 
@@ -102,6 +103,18 @@ export const tooLarge = (what: "payload" | "result", limit: number): TaskEvent.F
   kind: what === "payload" ? "rejected" : "defect",
   tag: what === "payload" ? "PayloadTooLarge" : "ResultTooLarge",
   message: `The ${what} is larger than ${limit} bytes of JSON`
+})
+
+/**
+ * The payload cannot be read.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const unreadable = (error: StorageError): TaskEvent.Failure => ({
+  kind: "rejected",
+  tag: "UnreadablePayload",
+  message: error.message.slice(0, maxMessage)
 })
 
 const describe = (kind: TaskEvent.Failure["kind"], error: unknown): TaskEvent.Failure => ({

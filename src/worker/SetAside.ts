@@ -38,6 +38,24 @@ export class SetAside {
     return [...this.entries].filter(([, { until }]) => until > now).map(([id]) => id)
   }
 
+  /** All that are left out, or would be if their pause were not over. */
+  all(): ReadonlyArray<bigint> {
+    return this.entries.size === 0 ? [] : [...this.entries.keys()]
+  }
+
+  /** What may be tried again, by itself. */
+  over(): ReadonlyArray<bigint> {
+    if (this.entries.size === 0) return []
+    const now = monotonicMillis(this.clock)
+    return [...this.entries].filter(([, { until }]) => until <= now).map(([id]) => id)
+  }
+
+  /** It was taken, or is gone. */
+  resolve(id: bigint): void {
+    this.entries.delete(id)
+    this.problems.resolve(this.key(id))
+  }
+
   /** The database refused the row. */
   readonly add = (id: bigint, error: StorageError): Effect.Effect<void> =>
     Effect.suspend(() => {
@@ -58,8 +76,7 @@ export class SetAside {
     const now = monotonicMillis(this.clock)
     for (const [id, { until }] of this.entries) {
       if (until > now) continue
-      this.entries.delete(id)
-      this.problems.resolve(this.key(id))
+      this.resolve(id)
     }
   }
 
@@ -75,7 +92,7 @@ export class SetAside {
 export const inHalves = <A, H extends bigint | { readonly id: bigint }>(
   held: ReadonlyArray<H>,
   run: (held: ReadonlyArray<H>) => Effect.Effect<A, StorageError>,
-  refused: (id: bigint, error: StorageError) => Effect.Effect<void>
+  refused: (id: bigint, error: StorageError) => Effect.Effect<void, StorageError>
 ): Effect.Effect<ReadonlyArray<A>, StorageError> =>
   held.length === 0 ? Effect.succeed([]) : run(held).pipe(
     Effect.map((answer): ReadonlyArray<A> => [answer]),

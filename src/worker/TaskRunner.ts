@@ -17,7 +17,8 @@ import type { Entry } from "../HandlerRegistry.ts"
 import * as Json from "../internal/Json.ts"
 import * as Thrown from "../internal/Thrown.ts"
 import * as RetryPolicy from "../RetryPolicy.ts"
-import { maxPayloadBytes } from "../storage/Claim.ts"
+import * as Payload from "../storage/Payload.ts"
+import type { StorageError } from "../storage/StorageError.ts"
 import * as Task from "../Task.ts"
 import * as TaskEvent from "../TaskEvent.ts"
 import type { Attempt } from "./Attempt.ts"
@@ -36,6 +37,8 @@ export interface Context {
   readonly workerId: string
   readonly journal: Journal["Service"]
   readonly isShuttingDown: Effect.Effect<boolean>
+  /** Reads what the claim was too small for. Never ends when the task is no longer this worker's. */
+  readonly bring: (attempt: Attempt) => Effect.Effect<void, StorageError>
 }
 
 /**
@@ -81,8 +84,14 @@ const handle = (
   attempt: Attempt,
   entry: Entry
 ): Effect.Effect<unknown, unknown, Scope.Scope> => {
+  if (attempt.row.later) {
+    return Effect.flatMap(
+      Effect.mapError(worker.bring(attempt), (error) => new Rejected(Failures.unreadable(error))),
+      () => handle(worker, attempt, entry)
+    )
+  }
   const { metadata, payload } = attempt.row
-  if (payload === undefined) return Effect.fail(new Rejected(Failures.tooLarge("payload", maxPayloadBytes)))
+  if (payload === undefined) return Effect.fail(new Rejected(Failures.tooLarge("payload", Payload.maxBytes)))
   const issue = Json.inexact(payload, "payload") ?? Json.inexactIn(metadata, "metadata")
   if (issue !== undefined) return Effect.fail(new Rejected(Failures.rejected({ message: issue })))
   return Effect.flatMap(

@@ -38,6 +38,7 @@ const attemptOf = (id: number, given: Partial<ClaimedRow> = {}) =>
     priority: 0,
     payload: "{}",
     metadata: {},
+    later: false,
     attempts: 1,
     maxAttempts: 3,
     timeoutMillis: null,
