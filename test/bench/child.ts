@@ -33,6 +33,7 @@ const calls = (implementation: Implementation) => {
   let connected: Connected | undefined
   return {
     prepare: implementation.prepare,
+    fill: async ({ tasks, url }) => implementation.fill?.(url, tasks),
     connect: async (options) => {
       expected = options.expected
       record = options.record

@@ -21,6 +21,32 @@ export const throughput: Goal = {
   unit: "×"
 }
 
+export const throughputOfCeiling: Goal = { ...throughput, id: "G1", what: "drain, × ceiling", due: 0.65, aimed: 0.8 }
+
+/** With a local queue of 500; it deletes what is done. */
+export const throughputOfGraphile: Goal = { ...throughput, id: "G1", what: "drain, × graphile", due: 1, aimed: 1.25 }
+
+export const throughputOfBestGraphile: Goal = {
+  ...throughput,
+  id: "G1",
+  what: "drain, × graphile at its best",
+  due: 0.8,
+  aimed: 1
+}
+
+export const throughputOfPgBoss: Goal = { ...throughput, what: "drain, × best pg-boss", due: 1.6, aimed: 2.1 }
+
+export const workerCpu: Goal = {
+  id: "G5",
+  what: "worker CPU per task, × ceiling",
+  better: "lower",
+  due: 2,
+  aimed: 1.5,
+  unit: "×"
+}
+
+export const serverCpu: Goal = { ...workerCpu, what: "server CPU per task, × ceiling", due: 1.35, aimed: 1.15 }
+
 export const throughputElsewhere = (concurrency: number): Goal => ({
   id: "G3",
   what: `drain at concurrency ${concurrency}, × naive`,

@@ -8,6 +8,7 @@ import { describe } from "./machine.ts"
 import { print, progress } from "./output.ts"
 import { Program } from "./program.ts"
 import { markdown, type Section, writeInto } from "./report.ts"
+import * as Rivals from "./rivals/load.ts"
 import * as Server from "./server.ts"
 import { parse, type Settings, usage, type WorkloadName } from "./settings.ts"
 import * as Cancel from "./workloads/cancel.ts"
@@ -51,6 +52,7 @@ const main = Effect.gen(function*() {
     catch: (cause) => new BenchError({ message: cause instanceof Error ? cause.message : String(cause) })
   })
   if (settings === undefined) return yield* print(usage)
+  if (settings.workloads.includes("drain") && settings.systems.some(({ own }) => own !== undefined)) Rivals.install()
   yield* Effect.provide(bench(settings), Layer.merge(Program.layer, Server.layer))
 }).pipe(
   Effect.catchTag("BenchError", ({ message }) =>

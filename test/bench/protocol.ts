@@ -2,8 +2,10 @@
  * What the bench asks of a worker process, and what a system provides to be measured in one.
  */
 
-/** `end` is a no-op; `wait` runs until it is cancelled. */
-export type Job = "end" | "wait"
+/** `end` is a no-op; `sleep` takes `sleepMillis`; `wait` runs until it is cancelled. */
+export type Job = "end" | "sleep" | "wait"
+
+export const sleepMillis = 20
 
 /** How the worker of one run is set up. */
 export interface ConnectOptions {
@@ -37,6 +39,8 @@ export interface Samples {
 export interface Calls {
   /** Creates the system's tables. */
   readonly prepare: (url: string) => Promise<void>
+  /** Queues tasks through the system's own bulk call. */
+  readonly fill: (order: { readonly url: string; readonly tasks: number }) => Promise<void>
   /** Opens and warms the connections, and claims nothing yet. */
   readonly connect: (options: ConnectOptions) => Promise<void>
   /** Starts the worker. */
@@ -64,8 +68,17 @@ export interface Connected {
 /** What a system provides to be measured. */
 export interface Implementation {
   readonly prepare: (url: string) => Promise<void>
+  /** Of a system whose table is its own making. */
+  readonly fill?: ((url: string, tasks: number) => Promise<void>) | undefined
   readonly connect: (options: ConnectOptions, recorder: Recorder) => Promise<Connected>
 }
+
+/** What every system is given: about 75 bytes of JSON. */
+export const payload = (order: number) => ({
+  to: `user${order}@example.com`,
+  subject: "Your receipt",
+  order
+})
 
 /** How many connections every system opens before the clock starts. */
 export const connections = 10

@@ -23,7 +23,7 @@ export const usage = `npm run bench -- [workload ...] [options]
   --rounds <n>          rounds of every measurement (3)
   --tasks <n>           tasks of a drain (50000)
   --concurrency <n,n>   concurrencies of the drain (50); the goals name 10, 50 and 100
-  --only <system,…>     spindle, naive
+  --only <system,…>     ${systems.map(({ name }) => name).join(", ")}: all in drains, the first two elsewhere
   --write <file>        also put the report between the markers of a Markdown file
   --help
 
@@ -50,7 +50,7 @@ export const parse = (args: ReadonlyArray<string>): Settings | undefined => {
       rounds: { type: "string", default: "3" },
       tasks: { type: "string", default: "50000" },
       concurrency: { type: "string", default: "50" },
-      only: { type: "string", default: "spindle,naive" },
+      only: { type: "string", default: systems.map(({ name }) => name).join() },
       write: { type: "string" },
       help: { type: "boolean", default: false }
     }
