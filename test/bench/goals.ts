@@ -47,6 +47,15 @@ export const workerCpu: Goal = {
 
 export const serverCpu: Goal = { ...workerCpu, what: "server CPU per task, × ceiling", due: 1.35, aimed: 1.15 }
 
+export const slots: Goal = {
+  id: "G6",
+  what: "500 slots of 20 ms, × ideal time",
+  better: "lower",
+  due: 1.5,
+  aimed: 1.2,
+  unit: "×"
+}
+
 export const throughputElsewhere = (concurrency: number): Goal => ({
   id: "G3",
   what: `drain at concurrency ${concurrency}, × naive`,

@@ -5,7 +5,7 @@
  */
 import { setTimeout as sleep } from "node:timers/promises"
 import { Client, Pool } from "pg"
-import { connections, type ConnectOptions, type Implementation, type Recorder } from "../protocol.ts"
+import { connections, type ConnectOptions, type Implementation, type Recorder, sleepMillis } from "../protocol.ts"
 
 interface Task {
   readonly id: string
@@ -87,6 +87,7 @@ const connect = async (options: ConnectOptions, recorder: Recorder) => {
     })
   const handle = async (task: Task) => {
     recorder.started(task.id)
+    if (options.job === "sleep") await sleep(sleepMillis)
     if (options.job === "wait") await cancelled(task)
     return { delivered: true }
   }

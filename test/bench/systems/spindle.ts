@@ -14,7 +14,7 @@ import * as Migrations from "../../../src/storage/Migrations.ts"
 import * as Task from "../../../src/Task.ts"
 import * as TaskGroup from "../../../src/TaskGroup.ts"
 import * as Worker from "../../../src/Worker.ts"
-import { connections, type ConnectOptions, type Implementation, type Recorder } from "../protocol.ts"
+import { connections, type ConnectOptions, type Implementation, type Recorder, sleepMillis } from "../protocol.ts"
 
 class Bench extends Task.make("bench", {
   payload: { to: Schema.String, subject: Schema.String, order: Schema.Int },
@@ -28,6 +28,12 @@ const handlers = ({ job }: Pick<ConnectOptions, "job">, recorder: Recorder) =>
     bench: (_, { task }) => {
       const id = String(task.id)
       const result = { delivered: true }
+      if (job === "sleep") {
+        return Effect.suspend(() => {
+          recorder.started(id)
+          return Effect.as(Effect.sleep(sleepMillis), result)
+        })
+      }
       return job === "end"
         ? Effect.sync(() => (recorder.started(id), result))
         : Effect.sync(() => recorder.started(id)).pipe(

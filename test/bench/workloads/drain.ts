@@ -6,7 +6,7 @@ import { BenchError } from "../errors.ts"
 import * as Goals from "../goals.ts"
 import { progress } from "../output.ts"
 import { peakMegabytes } from "../proc.ts"
-import { now } from "../protocol.ts"
+import { type Job, now } from "../protocol.ts"
 import { type Column, ratios, type Section, type Series, significant, times, whole } from "../report.ts"
 import { connectTo, Server } from "../server.ts"
 import type { Settings } from "../settings.ts"
@@ -22,6 +22,8 @@ export interface Drain {
   readonly content?: Content | undefined
   /** Whether the tasks are added to the content, or are part of it. */
   readonly enqueue: boolean
+  /** A no-op by default. */
+  readonly job?: Job | undefined
 }
 
 type Range = readonly [first: bigint, last: bigint]
@@ -44,11 +46,11 @@ const fill = Effect.fnUntraced(
   Effect.scoped
 )
 
-const connectFor = ({ concurrency, system, tasks }: Drain, database: string) =>
+const connectFor = ({ concurrency, job = "end", system, tasks }: Drain, database: string) =>
   connectWorker(system, database, {
     concurrency,
     notifications: system.channels === undefined,
-    job: "end",
+    job,
     expected: tasks,
     record: false
   })
