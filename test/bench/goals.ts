@@ -56,6 +56,17 @@ export const slots: Goal = {
   unit: "×"
 }
 
+export const enqueue: Goal = {
+  id: "G8",
+  what: "single enqueues, 32 at a time, × plain insert",
+  better: "higher",
+  due: 0.45,
+  aimed: 1.5,
+  unit: "×"
+}
+
+export const enqueueBulk: Goal = { ...enqueue, what: "bulk enqueue, × plain bulk", due: 0.7, aimed: 0.9 }
+
 export const throughputElsewhere = (concurrency: number): Goal => ({
   id: "G3",
   what: `drain at concurrency ${concurrency}, × naive`,

@@ -13,6 +13,7 @@ import * as Server from "./server.ts"
 import { parse, type Settings, usage, type WorkloadName } from "./settings.ts"
 import * as Cancel from "./workloads/cancel.ts"
 import * as Drain from "./workloads/drain.ts"
+import * as Enqueue from "./workloads/enqueue.ts"
 import * as Followers from "./workloads/followers.ts"
 import * as History from "./workloads/history.ts"
 import * as Idle from "./workloads/idle.ts"
@@ -26,6 +27,8 @@ const run = (workload: WorkloadName, settings: Settings) => {
       return Effect.forEach(settings.concurrency, (concurrency) => Drain.workload(settings, concurrency))
     case "slots":
       return Effect.map(Slots.workload(settings), Array.of<Section>)
+    case "enqueue":
+      return Enqueue.workload(settings)
     case "pickup":
       return Effect.map(Pickup.workload(settings), Array.of<Section>)
     case "idle":

@@ -4,7 +4,17 @@
 import { parseArgs } from "node:util"
 import { type System, systems } from "./systems.ts"
 
-export const workloadNames = ["drain", "slots", "pickup", "idle", "cancel", "followers", "streams", "history"] as const
+export const workloadNames = [
+  "drain",
+  "slots",
+  "enqueue",
+  "pickup",
+  "idle",
+  "cancel",
+  "followers",
+  "streams",
+  "history"
+] as const
 
 export type WorkloadName = typeof workloadNames[number]
 
@@ -19,7 +29,7 @@ export interface Settings {
 
 export const usage = `npm run bench -- [workload ...] [options]
 
-  workloads             drain, slots, pickup, idle, cancel and followers by default; streams and history take some minutes more
+  workloads             drain, slots, enqueue, pickup, idle, cancel and followers by default; streams and history take some minutes more
   --rounds <n>          rounds of every measurement (3)
   --tasks <n>           tasks of a drain (50000)
   --concurrency <n,n>   concurrencies of the drain (50); the goals name 10, 50 and 100
@@ -58,7 +68,7 @@ export const parse = (args: ReadonlyArray<string>): Settings | undefined => {
   if (values.help) return undefined
   return {
     workloads: positionals.length === 0
-      ? ["drain", "slots", "pickup", "idle", "cancel", "followers"]
+      ? ["drain", "slots", "enqueue", "pickup", "idle", "cancel", "followers"]
       : list("workload", positionals.join(","), workloadNames, String),
     systems: list("--only", values.only, systems, ({ name }) => name),
     rounds: count("--rounds", values.rounds),
