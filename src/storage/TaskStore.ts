@@ -219,6 +219,7 @@ export class TaskStore extends Context.Service<TaskStore, {
     const newest = Places.newest(s)
     const further = Claim.further(s, columns)
     const write = Write.statement(s, schema, columns, referencing)
+    const completions = Write.completions(s, schema)
     const renew = Hold.renew(s)
     const renewThese = Hold.renewThese(s)
     const own = Hold.own(s)
@@ -232,6 +233,33 @@ export class TaskStore extends Context.Service<TaskStore, {
     const dueAnywhere = Hold.due(s, true)
     const dueListed = Hold.due(s, false)
     const failUnknown = Hold.failUnknown(s, schema)
+    const nothingWritten: Write.Written = { accepted: [], cancelled: [], overruled: [], refused: [], blocked: [] }
+    const writeAll: TaskStore["Service"]["write"] = (workerId, events, outcomes) =>
+      Effect.map(
+        ask<{ readonly [Key in keyof Write.Written]: Write.Written[Key] | null }>(
+          "write events and outcomes",
+          write,
+          Write.parameters(workerId, events, outcomes),
+          writePatience
+        ),
+        ([row]) => ({
+          accepted: row?.accepted ?? [],
+          cancelled: row?.cancelled ?? [],
+          overruled: row?.overruled ?? [],
+          refused: row?.refused ?? [],
+          blocked: row?.blocked ?? []
+        })
+      )
+    const complete = (workerId: string, outcomes: ReadonlyArray<Write.OutcomeEntry>) =>
+      Effect.map(
+        ask<{ readonly accepted: ReadonlyArray<bigint> }>(
+          "write events and outcomes",
+          completions,
+          Write.completionParameters(workerId, outcomes),
+          writePatience
+        ),
+        ([row]) => row?.accepted ?? []
+      )
     return TaskStore.of({
       claim: (request) =>
         Effect.map(
@@ -318,22 +346,18 @@ export class TaskStore extends Context.Service<TaskStore, {
             more: rows.at(-1)?.more ?? false
           })
         ),
-      write: (workerId, events, outcomes) =>
-        Effect.map(
-          ask<{ readonly [Key in keyof Write.Written]: Write.Written[Key] | null }>(
-            "write events and outcomes",
-            write,
-            Write.parameters(workerId, events, outcomes),
-            writePatience
-          ),
-          ([row]) => ({
-            accepted: row?.accepted ?? [],
-            cancelled: row?.cancelled ?? [],
-            overruled: row?.overruled ?? [],
-            refused: row?.refused ?? [],
-            blocked: row?.blocked ?? []
-          })
-        ),
+      write: (workerId, events, outcomes) => {
+        const plain = events.length === 0 ? outcomes.filter(Write.isPlain) : []
+        if (plain.length === 0) return writeAll(workerId, events, outcomes)
+        return Effect.flatMap(complete(workerId, plain), (accepted) => {
+          if (accepted.length === outcomes.length) return Effect.succeed({ ...nothingWritten, accepted })
+          const taken = new Set(accepted)
+          return Effect.map(
+            writeAll(workerId, events, outcomes.filter(({ taskId }) => !taken.has(taskId))),
+            (written) => ({ ...written, accepted: [...accepted, ...written.accepted] })
+          )
+        })
+      },
       inspect: (ids) => ask("read tasks", inspect, [Parameters.int8(ids)]),
       renew: (workerId, leaseMillis, except) =>
         run("renew leases", renew, [workerId, PgTypes.int8(BigInt(leaseMillis)), Parameters.int8(except)]),

@@ -171,6 +171,45 @@ select (select array_agg(id) from settled) as accepted,
                  where e.task_id = event.task_id and e.epoch = event.epoch and e.seq = event.seq) is null) as refused,
        ${referencing ? blocked(s) : "null::int[]"} as blocked`
 
+/** Whether all there is to say of a claim is its result. */
+export const isPlain = ({ announce, status }: OutcomeEntry): boolean => status === "completed" && !announce
+
+/**
+ * Outcomes that are nothing but a result, which nearly all are: a third of the work. What it does not take, because it is
+ * locked, cancelled or no longer this worker's, is for the other statement to judge.
+ */
+export const completions = (s: string, schema: string): string => `
+with held as materialized (
+  select mine.place, outcome.result
+    from unnest($2::bigint[], $3::bigint[], $4::text[]) as outcome(id, epoch, result)
+   cross join lateral (
+      select t.ctid as place from ${s}.tasks t
+       where t.id = outcome.id and t.epoch = outcome.epoch and t.locked_by = $1 and t.status = 'processing'
+         for no key update skip locked
+    ) mine
+), settled as (
+  update ${s}.tasks t
+     set status = 'completed', result = held.result::jsonb, finished_at = now(), locked_by = null, lease_expires_at = null
+    from held
+   where t.ctid = held.place
+  returning t.id
+)
+select array_agg(id) as accepted,
+       pg_notify(${Names.literal(Names.channel(schema, "task_events"))},
+         case when length(string_agg(id::text, ',')) <= ${notificationBytes} then string_agg(id::text, ',') else '*' end
+       ) as told
+  from settled having count(*) > 0`
+
+export const completionParameters = (
+  workerId: string,
+  outcomes: ReadonlyArray<OutcomeEntry>
+): ReadonlyArray<unknown> => [
+  workerId,
+  Parameters.int8(outcomes.map((_) => _.taskId)),
+  Parameters.int8(outcomes.map((_) => _.epoch)),
+  Parameters.text(outcomes.map((_) => _.result))
+]
+
 // Where events refer to tasks by a foreign key, an insert would wait for whoever has locked their task for update.
 const free = (s: string) =>
   `free as materialized (
