@@ -12,10 +12,13 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import * as Predicate from "effect/Predicate"
+import * as RcRef from "effect/RcRef"
 import * as Reactivity from "effect/reactivity/Reactivity"
 import * as Scope from "effect/Scope"
-import type * as SqlClient from "effect/sql/SqlClient"
+import * as SqlClient from "effect/sql/SqlClient"
+import type { Connection } from "effect/sql/SqlConnection"
 import * as SqlError from "effect/sql/SqlError"
+import * as Stream from "effect/Stream"
 
 /**
  * The schema of the tables. `WORKER_SCHEMA` for the service; an embedding application overrides it with
@@ -42,6 +45,9 @@ export const sqlState = (error: SqlError.SqlError): string | undefined => {
     : undefined
 }
 
+// A server that was the primary and is none any more, or a session of it that may only read.
+const readOnly = "25006"
+
 // Errors that the driver calls permanent although they pass: a server that stops, starts, recovers, is full or only read.
 const transientStates = new Set([
   "57P01",
@@ -52,7 +58,7 @@ const transientStates = new Set([
   "53100",
   "53200",
   "53300",
-  "25006",
+  readOnly,
   "72000"
 ])
 
@@ -63,7 +69,8 @@ const transientStates = new Set([
  * @since 0.1.0
  */
 export const isTransient = (error: SqlError.SqlError): boolean =>
-  (error.isRetryable && !isTooLarge(error)) || transientStates.has(sqlState(error) ?? "")
+  (error.isRetryable && !isTooLarge(error)) || transientStates.has(sqlState(error) ?? "") ||
+  isFullNotificationQueue(error)
 
 /**
  * Whether a row is larger than the client's `maxMessageSize`. The driver gives its connection up for it, but the next one
@@ -75,6 +82,11 @@ export const isTransient = (error: SqlError.SqlError): boolean =>
 export const isTooLarge = ({ reason: { cause } }: SqlError.SqlError): boolean =>
   Predicate.hasProperty(cause, "_tag") && cause._tag === "PgProtocolParseError" &&
   String(cause).includes("maxMessageSize")
+
+// It shares a SQLSTATE with what no later attempt can store, and its words are translated.
+const isFullNotificationQueue = (error: SqlError.SqlError): boolean =>
+  sqlState(error) === "54000" && Predicate.hasProperty(error.reason.cause, "file") &&
+  error.reason.cause.file === "async.c"
 
 /**
  * Runs a transaction. A connection lost on the way is a failure here, not the defect that the driver makes of it.
@@ -129,7 +141,8 @@ const planSettings = {
  * A worker's own few connections, to the same server and with the same credentials as the application's client, so that
  * busy handlers cannot hold up its heartbeats and outcomes.
  *
- * A pooler that refuses settings of a session gets none, and no prepared statements either.
+ * When a statement finds that its server cannot write, all of them are given up: after a failover the address may lead
+ * elsewhere. A pooler that refuses settings of a session gets none, and no prepared statements either.
  *
  * @category constructors
  * @since 0.1.0
@@ -137,20 +150,68 @@ const planSettings = {
 export const controlPool = (
   client: SqlClient.SqlClient,
   maxConnections = 5
-): Effect.Effect<PgClient.PgClient, SqlError.SqlError, Scope.Scope> =>
+): Effect.Effect<SqlClient.SqlClient, SqlError.SqlError, Scope.Scope> =>
   Effect.catchIf(
-    reached(makePool(client, { maxConnections, startupParameters: { ...planSettings, ...limits } })),
+    reached(makeReplaceable(client, { maxConnections, startupParameters: { ...planSettings, ...limits } })),
     (error) => sqlState(error) === "08P01",
     () =>
       Effect.andThen(
         Effect.logWarning("a pooler refuses settings of a session: statements are planned anew each time"),
-        reached(makePool(client, { maxConnections, startupParameters: {}, prepare: false }))
+        reached(makeReplaceable(client, { maxConnections, startupParameters: {}, prepare: false }))
       )
   )
 
 const limits = { statement_timeout: "10s", idle_in_transaction_session_timeout: "30s" }
 
-const reached = <E, R>(pool: Effect.Effect<PgClient.PgClient, E, R>) => Effect.tap(pool, (sql) => sql`select 1`)
+const reached = <E, R>(pool: Effect.Effect<SqlClient.SqlClient, E, R>) => Effect.tap(pool, (sql) => sql`select 1`)
+
+const makeReplaceable = Effect.fnUntraced(function*(
+  client: SqlClient.SqlClient,
+  options: Partial<PgClient.PgPoolConfig>
+): Effect.fn.Return<SqlClient.SqlClient, SqlError.SqlError, Scope.Scope> {
+  let current: PgClient.PgClient | undefined
+  const pool = yield* RcRef.make({
+    acquire: Effect.tap(makePool(client, options), (made) =>
+      Effect.sync(() => {
+        current = made
+      })),
+    idleTimeToLive: "Infinity"
+  })
+  const acquirer = Effect.gen(function*() {
+    const lender = yield* RcRef.get(pool)
+    // Whoever comes late must not give up the next one.
+    const giveUp = Effect.suspend(() => lender === current ? RcRef.invalidate(pool) : Effect.void)
+    return watched(yield* lender.reserve, giveUp)
+  })
+  return yield* SqlClient.make({
+    acquirer,
+    compiler: PgClient.makeCompiler(),
+    driver: "pg",
+    spanAttributes: [],
+    prepareTransactionControls: options.prepare !== false
+  }).pipe(Effect.provide(Reactivity.layer))
+})
+
+// What a server that only reads refuses with is not always 25006: it cancels what conflicts with its recovery, too.
+const watched = (connection: Connection, giveUp: Effect.Effect<void>): Connection => {
+  const isReadOnly = Effect.map(
+    connection.executeUnprepared("show transaction_read_only", [], undefined),
+    (rows) => rows[0]?.transaction_read_only === "on"
+  )
+  const judge = (error: SqlError.SqlError) => {
+    const state = sqlState(error)
+    if (state === undefined) return Effect.void
+    return Effect.ignore(Effect.when(giveUp, state === readOnly ? Effect.succeed(true) : isReadOnly))
+  }
+  return {
+    execute: (...args) => Effect.tapError(connection.execute(...args), judge),
+    executeRaw: (...args) => Effect.tapError(connection.executeRaw(...args), judge),
+    executeStream: (...args) => Stream.tapError(connection.executeStream(...args), judge),
+    executeValues: (...args) => Effect.tapError(connection.executeValues(...args), judge),
+    executeValuesUnprepared: (...args) => Effect.tapError(connection.executeValuesUnprepared(...args), judge),
+    executeUnprepared: (...args) => Effect.tapError(connection.executeUnprepared(...args), judge)
+  }
+}
 
 /**
  * Two connections to the same server for those who look on, so that no question of theirs can take one from a handler or
@@ -170,6 +231,8 @@ const makePool = (client: SqlClient.SqlClient, options: Partial<PgClient.PgPoolC
       ...connection(client),
       minConnections: 1,
       idleTimeout: "60 seconds",
+      // Who only reads is never told that the address leads elsewhere by now.
+      connectionTTL: "1 minute",
       multiplex: false,
       maxMessageSize: 64 * 1024 * 1024,
       applicationName: "spindle",

@@ -14,6 +14,7 @@ import * as Predicate from "effect/Predicate"
 import * as Pull from "effect/Pull"
 import * as Random from "effect/Random"
 import * as Schedule from "effect/Schedule"
+import * as Thrown from "./internal/Thrown.ts"
 
 /**
  * The same delay after every attempt.
@@ -252,21 +253,14 @@ export const decide: (policy: Any | undefined, options: {
   readonly failure: Failed
 }) => Effect.Effect<Decided> = Effect.fnUntraced(function*(policy, { attempt, failure, maxAttempts }) {
   if (attempt >= maxAttempts) return Decided.Fail()
-  const rule = ruleFor(policy?.on, failure)
-  const decision: Decision = typeof rule === "function"
-    ? yield* Effect.sync(() => rule(inputOf(failure))).pipe(
-      Effect.catchDefect((defect) => Effect.as(Effect.logWarning("a retry rule threw", defect), "retry" as const))
-    )
-    : rule
-  if (decision === "fail") return Decided.Fail()
-  if (Predicate.isObject(decision)) {
-    const delay = toDelay(decision.retryAfter)
-    if (Option.isSome(delay)) return Decided.Retry({ delay: delay.value })
-  }
+  const decided = yield* Effect.sync(() => decisionOf(ruleFor(policy?.on, failure), failure)).pipe(
+    Effect.catchDefect((defect) => Effect.as(threw("a retry rule threw", defect), undefined))
+  )
+  if (decided !== undefined) return decided
   return yield* delayAfter(policy?.backoff ?? exponential(), attempt, inputOf(failure)).pipe(
     Effect.catchDefect((defect) =>
       Effect.andThen(
-        Effect.logWarning("a retry backoff threw", defect),
+        threw("a retry backoff threw", defect),
         Effect.asSome(exponentialDelay(exponential(), attempt))
       )
     ),
@@ -274,9 +268,20 @@ export const decide: (policy: Any | undefined, options: {
   )
 })
 
+// Undefined leaves it to the backoff.
+const decisionOf = (rule: Rule<unknown>, failure: Failed): Decided | undefined => {
+  const decision = typeof rule === "function" ? rule(inputOf(failure)) : rule
+  if (decision === "fail") return Decided.Fail()
+  const delay = Predicate.isObject(decision) ? toDelay(decision.retryAfter) : Option.none()
+  return Option.isSome(delay) ? Decided.Retry({ delay: delay.value }) : undefined
+}
+
+// What was thrown may throw again in the hands of a logger.
+const threw = (message: string, defect: unknown) => Effect.ignoreCause(Effect.logWarning(message, defect))
+
 const ruleFor = (rules: object | undefined, failure: Failed): Rule<unknown> => {
   const key = Failed.$match(failure, {
-    Failure: ({ error }) => Predicate.hasProperty(error, "_tag") ? String(error._tag) : "",
+    Failure: ({ error }) => String(Thrown.property(error, "_tag")),
     Timeout: () => "timeout",
     Defect: () => "defect",
     Interrupted: () => "interrupted"

@@ -47,11 +47,13 @@ export interface Running {
  * @since 0.1.0
  */
 export interface Ended {
+  /** Without its metadata. */
   readonly task: Task.Row
   readonly status: "completed" | "failed" | "retried" | "cancelled" | "released"
   readonly endedAt: DateTime.Utc
   /** Absent when its handler never ran here. */
   readonly duration: Duration.Duration | undefined
+  /** Without its data. */
   readonly error: TaskEvent.Failure | undefined
 }
 
@@ -63,7 +65,7 @@ export interface Snapshot {
   readonly startedAt: DateTime.Utc
   readonly counters: Counters
   readonly running: ReadonlyArray<Running>
-  /** The last 100 that ended, latest first. */
+  /** The last 100 that ended, latest first, with texts of at most 1,000 characters. */
   readonly recent: ReadonlyArray<Ended>
 }
 
@@ -86,6 +88,27 @@ export interface Series {
 export type EndedLastMinute = Internal.Ended
 
 const capacity = 100
+const maxText = 1000
+
+// A part of a text would keep all of it in memory: this is a copy.
+const short = (text: string) => text.length <= maxText ? text : Buffer.from(text.slice(0, maxText)).toString()
+
+const shortOrNull = (text: string | null) => text === null ? null : short(text)
+
+const remembered = (task: Task.Row): Task.Row => ({
+  ...task,
+  queue: short(task.queue),
+  tag: shortOrNull(task.tag),
+  userId: shortOrNull(task.userId),
+  metadata: {}
+})
+
+const rememberedFailure = ({ kind, message, stack, tag }: TaskEvent.Failure): TaskEvent.Failure => ({
+  kind,
+  tag: short(tag),
+  message: short(message),
+  ...stack === undefined ? undefined : { stack: short(stack) }
+})
 
 /**
  * @category services
@@ -134,7 +157,13 @@ export class Stats extends Context.Service<Stats, {
         tallies.ended(task, status, millis)
         if (status !== "released") series.ended(at, status, millis)
         if (status !== "released" && status !== "retried") lastMinute.ended(at, task.queue, status)
-        recent[next] = { task, status, error, at, millis }
+        recent[next] = {
+          task: remembered(task),
+          status,
+          error: error === undefined ? undefined : rememberedFailure(error),
+          at,
+          millis
+        }
         next = (next + 1) % capacity
       }
 

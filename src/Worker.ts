@@ -240,7 +240,7 @@ const storeLayer = Layer.effect(
   Effect.gen(function*() {
     const { report, sql } = yield* Connection.Connection
     const { schema } = yield* Settings.Settings
-    return TaskStore.make({ sql, schema, columns: report.columns })
+    return TaskStore.make({ sql, schema, ...report })
   })
 )
 
@@ -322,8 +322,10 @@ const shutdown = Effect.gen(function*() {
   yield* quiet.pipe(Effect.andThen(reconciled), Effect.andThen(journal.flush), Effect.timeoutOption(deadline))
   const unanswered = claimer.doubt.value === "unanswered" ||
     Option.isNone(yield* Effect.timeoutOption(claimer.settled, 0))
+  const events = journal.unwritten()?.events ?? 0
   const unwritten = [
     ...[...supervisor.held()].map(({ row }) => `${row.type} ${row.id}`),
+    ...events > 0 ? [`${events} events`] : [],
     ...unanswered ? ["a claim that was not answered"] : []
   ]
   if (unwritten.length > 0) {

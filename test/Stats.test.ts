@@ -60,3 +60,26 @@ describe("the series of a worker", () => {
       assert.strictEqual((yield* stats.endedLastMinute).size, 0)
     }).pipe(Effect.provide(Stats.layer)))
 })
+
+describe("what ended last", () => {
+  it.effect("is told in little, however much the tasks had to say", () =>
+    Effect.gen(function*() {
+      const stats = yield* Stats
+      const long = "x".repeat(100_000)
+      for (let id = 1n; id <= 250n; id++) {
+        const row = { ...task(id, long), tag: long, userId: long, metadata: { long } }
+        stats.record(
+          Failed({ task: row, error: { ...error, message: long, stack: long, data: { long } }, willRetry: false }),
+          1
+        )
+      }
+      const { recent } = yield* stats.snapshot
+      assert.deepStrictEqual(recent.map(({ task }) => Number(task.id)), Array.from({ length: 100 }, (_, n) => 250 - n))
+      const [last] = recent
+      assert.deepInclude(last, {
+        status: "failed",
+        error: { kind: "failure", tag: "Refused", message: long.slice(0, 1000), stack: long.slice(0, 1000) }
+      })
+      assert.deepStrictEqual([last!.task.queue.length, last!.task.tag!.length, last!.task.metadata], [1000, 1000, {}])
+    }).pipe(Effect.provide(Stats.layer)))
+})

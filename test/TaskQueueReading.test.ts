@@ -473,6 +473,31 @@ describe("follow", () => {
         assert.deepStrictEqual(yield* collect(id, { epoch: 2n, seq: 2 }), [])
       }))
 
+    it.effect("of a task that was run again and cancelled, and that nobody has closed yet, waits for that", () =>
+      Effect.gen(function*() {
+        const sql = yield* SqlClient.SqlClient
+        const queue = yield* TaskQueue.TaskQueue
+        const id = yield* enqueue(Write)
+        yield* claim(id)
+        yield* settle(id, {
+          status: "failed",
+          error: failure(),
+          closing: { seq: 1, _tag: "error", ...failure(), willRetry: false }
+        })
+        yield* sql`alter table spindle.tasks disable trigger user`
+        yield* sql`update spindle.tasks set status = 'queued', attempts = 0, run_at = now() where id = ${id}`
+        yield* sql`update spindle.tasks set status = 'cancelled' where id = ${id}`
+        yield* sql`alter table spindle.tasks enable trigger user`
+        const close = Effect.orDie(sql`with closed as (
+            update spindle.tasks set epoch = 2, finished_at = now() where id = ${id} returning id)
+          insert into spindle.task_events (task_id, epoch, seq, type, data) select id, 2, 1, 'cancelled', '{}' from closed`)
+        const events = yield* queue.events(id).pipe(
+          Stream.tap(({ type }) => type === "error" ? close : Effect.void),
+          Stream.runCollect
+        )
+        assert.deepStrictEqual(tell(events, ({ type }) => type), ["1-1 error", "2-1 cancelled"])
+      }))
+
     it.effect("fails where it cannot read", () =>
       Effect.gen(function*() {
         const queue = yield* TaskQueue.TaskQueue

@@ -287,10 +287,17 @@ const definitions: Handler<Definitions> = Effect.fnUntraced(
 
 const values: Handler<Values> = Effect.fnUntraced(function*({ fields, model, prompt, records }, { emit }) {
   const ids = new Map(records.map(({ id }) => [String(id), id]))
+  // A model that writes an id of many digits as a number means the one that this number stands for, if it is the only one.
+  const idOf = (recordId: RecordId): RecordId | undefined => {
+    if (typeof recordId === "string" || Number.isSafeInteger(recordId)) return ids.get(String(recordId))
+    const [id, ...others] = [...ids.values()].filter((id) => Number(id) === recordId)
+    return others.length === 0 ? id : undefined
+  }
   const readers = new Map(fields.map((field) => [field.name, Field.reader(Field.valueSchema(field))]))
   // by record, the fields it has no value for
   const wanting = new Map(records.map(({ id }) => [String(id), new Set(readers.keys())]))
-  const readValue = Field.reader(Schema.Struct({ recordId: RecordId, field: Schema.String, value: Schema.Json }))
+  const recordId = Schema.Union([Schema.NonEmptyString, Schema.Finite])
+  const readValue = Field.reader(Schema.Struct({ recordId, field: Schema.String, value: Schema.Json }))
 
   const { kept, ...rest } = yield* Generation.generate<Value>({
     list: "values",
@@ -324,7 +331,7 @@ const values: Handler<Values> = Effect.fnUntraced(function*({ fields, model, pro
     read: (json) =>
       Outcome.gen(function*() {
         const { field, recordId, value } = yield* readValue(json)
-        const id = ids.get(String(recordId))
+        const id = idOf(recordId)
         if (id === undefined) {
           return yield* Outcome.fail(`Expected the id of a record, got ${JSON.stringify(recordId)}\n  at ["recordId"]`)
         }

@@ -86,7 +86,7 @@ export type Result = typeof Result.Type
 
 /**
  * Answers a prompt. Emits a `text_delta` for each piece of text the model
- * streams, then `usage` if the provider counts, and returns the whole answer.
+ * streams, then `usage` if the provider counts, also if it fails or is interrupted, and returns the whole answer.
  *
  * A `text_delta` is never empty, never ends between the halves of a surrogate
  * pair, and all of one attempt joined are exactly the result's `text`.
@@ -129,8 +129,12 @@ export const handler: Task.HandlerFn<typeof AiResponse, LanguageModel.LanguageMo
   // Joined now and then: a text that grows word by word otherwise keeps every word with a node of its own.
   let pieces: Array<string> = []
   let end!: ModelAnswer.End
+  let usage: TaskEvent.Usage | undefined
+  const counted = (counts: ModelAnswer.Usage, model: string) => {
+    usage = { _tag: "usage", ...counts, model }
+  }
 
-  yield* ModelAnswer.stream(promptOf(payload), { model, temperature, maxOutputTokens }).pipe(
+  yield* ModelAnswer.stream(promptOf(payload), { model, temperature, maxOutputTokens }, counted).pipe(
     Stream.runForEach((piece) => {
       if (piece._tag === "Text") {
         pieces.push(piece.text)
@@ -138,8 +142,9 @@ export const handler: Task.HandlerFn<typeof AiResponse, LanguageModel.LanguageMo
         return emit({ _tag: "text_delta", text: piece.text })
       }
       end = piece
-      return piece.usage === null ? Effect.void : emit({ _tag: "usage", ...piece.usage, model: piece.model })
-    })
+      return Effect.void
+    }),
+    Effect.ensuring(Effect.suspend(() => usage === undefined ? Effect.void : emit(usage)))
   )
 
   const finishReason = yield* ModelAnswer.finishReason(end)

@@ -117,6 +117,7 @@ export const generate = Effect.fnUntraced(function*<A>(
 
   const ask = Effect.fnUntraced(function*(missing: number) {
     const enough = kept.length + missing
+    const before = usage
     const reader = ListReader.make(list)
     let index = 0
     let dropped = 0
@@ -125,15 +126,20 @@ export const generate = Effect.fnUntraced(function*<A>(
 
     const { element, instructions, prompt } = request(missing, kept)
     const schema = Field.listJsonSchema(list, element, { minimum: exact ? missing : 1, maximum: missing })
-    yield* ModelAnswer.stream([
-      { role: "system", content: `${instructions}\n\n${form}\n${JSON.stringify(schema)}` },
-      { role: "user", content: faults.length === 0 ? prompt : `${prompt}\n\n${avoid(faults)}` }
-    ], { model: settings.model, json: { name: list, schema } }).pipe(
+    yield* ModelAnswer.stream(
+      [
+        { role: "system", content: `${instructions}\n\n${form}\n${JSON.stringify(schema)}` },
+        { role: "user", content: faults.length === 0 ? prompt : `${prompt}\n\n${avoid(faults)}` }
+      ],
+      { model: settings.model, json: { name: list, schema } },
+      (counts) => {
+        usage = sum(before, counts)
+      }
+    ).pipe(
       Stream.runForEachWhile(Effect.fnUntraced(function*(piece) {
         model = piece.model
         if (piece._tag === "End") {
           end = piece
-          usage = sum(usage, piece.usage)
           return true
         }
         if (kept.length === enough) {
@@ -153,7 +159,9 @@ export const generate = Effect.fnUntraced(function*<A>(
           index++
         }
         return kept.length === enough || (dropped <= missing && reader.state() !== "broken")
-      }))
+      })),
+      // whatever happens after the list, the list is there
+      Effect.catch((error) => kept.length === enough || reader.state() === "closed" ? Effect.void : Effect.fail(error))
     )
 
     if (kept.length === enough) return 0

@@ -3,7 +3,8 @@
  *
  * The answer should be a JSON document `{ "<list>": [ … ] }`. Models without
  * structured output also write the bare array, Markdown fences, and prose
- * before and after; the reader finds the list in all of that.
+ * before and after; the reader finds the list in all of that. What an answer
+ * thinks first, `<think>…</think>`, is passed over.
  *
  * @since 0.1.0
  */
@@ -64,6 +65,29 @@ export const make = (list: string): ListReader => {
   let candidate = ""
   let hasElements = false
   let failed = false
+  // the beginning of the answer, as long as it may be a thought; undefined behind it
+  let thought: string | undefined = ""
+
+  const afterThoughts = (piece: string): string => {
+    if (thought === undefined) return piece
+    thought = (thought + piece).trimStart()
+    const opened = /^<think(ing)?>/.exec(thought)
+    if (opened !== null) {
+      const closed = `</${opened[0].slice(1)}`
+      const end = thought.indexOf(closed)
+      if (end === -1) {
+        thought = opened[0] + thought.slice(opened[0].length).slice(-closed.length)
+        return ""
+      }
+      const rest = thought.slice(end + closed.length)
+      thought = ""
+      return afterThoughts(rest)
+    }
+    if ("<think>".startsWith(thought) || "<thinking>".startsWith(thought)) return ""
+    const rest = thought
+    thought = undefined
+    return rest
+  }
 
   const open = (bare: boolean) => {
     const parser = new JSONParser({ paths: [bare ? "$.*" : `$.${list}.*`], keepStack: false })
@@ -96,7 +120,7 @@ export const make = (list: string): ListReader => {
     elements = []
     length += piece.length
     if (length > limits.length) state = "broken"
-    let text = piece
+    let text = afterThoughts(piece)
     let at = 0
     // where in the text the document begins, unless that was in an earlier piece
     let start: number | undefined

@@ -9,6 +9,8 @@ import * as LanguageModel from "effect/ai/LanguageModel"
 import type * as Prompt from "effect/ai/Prompt"
 import type * as Response from "effect/ai/Response"
 import * as Effect from "effect/Effect"
+import { constVoid } from "effect/Function"
+import * as Predicate from "effect/Predicate"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
 import * as ModelError from "./ModelError.ts"
@@ -66,12 +68,16 @@ export interface End {
  * Asks the model and streams its answer. Ending the stream early aborts the
  * request.
  *
+ * `counted` is told the usage as soon as the provider counts, and again when it has counted more, so that it is known also of
+ * an answer that is interrupted. A provider's layer tells it in the metadata of a `response-metadata` part, as `usage`.
+ *
  * @category streaming
  * @since 0.1.0
  */
 export const stream = (
   prompt: ReadonlyArray<Prompt.MessageEncoded>,
-  settings: Settings
+  settings: Settings,
+  counted: (usage: Usage, model: string) => void = constVoid
 ): Stream.Stream<Text | End, ModelError.ModelError, LanguageModel.LanguageModel> =>
   LanguageModel.streamText({ prompt }).pipe(
     Stream.provideService(ModelSettings, settings),
@@ -79,23 +85,31 @@ export const stream = (
     Stream.mapEffect((part) => part.type === "error" ? Effect.fail(fromErrorPart(part.error)) : Effect.succeed(part)),
     Stream.concat(Stream.succeed({ type: "closed" } as const)),
     Stream.mapAccum(
-      (): State => ({ model: settings.model ?? "unknown", heldBack: "", ended: false }),
+      (): State => ({ model: settings.model ?? "unknown", heldBack: "", end: undefined }),
       (state, part): readonly [State, ReadonlyArray<Text | End>] => {
         const { heldBack, model } = state
         switch (part.type) {
-          case "response-metadata":
-            return [{ ...state, model: part.modelId ?? model }, []]
+          case "response-metadata": {
+            const named = part.modelId ?? model
+            const usage = usageSoFar(part.metadata)
+            if (usage !== undefined) counted(usage, named)
+            return [{ ...state, model: named }, []]
+          }
           case "text-delta": {
             const received = heldBack + part.delta
             const half = highSurrogateAtEnd.exec(received)?.[0] ?? ""
             return [{ ...state, heldBack: half }, text(received.slice(0, received.length - half.length), model)]
           }
           case "finish": {
-            const end: End = { _tag: "End", reason: part.reason, usage: usageOf(part.usage), model }
-            return [{ model, heldBack: "", ended: true }, [...text(heldBack, model), end]]
+            const usage = usageOf(part.usage)
+            if (usage !== null) counted(usage, model)
+            return [{ ...state, end: { _tag: "End", reason: part.reason, usage, model } }, []]
           }
           case "closed":
-            return [state, state.ended ? [] : [{ _tag: "End", reason: undefined, usage: null, model }]]
+            return [
+              state,
+              [...text(heldBack, model), state.end ?? { _tag: "End", reason: undefined, usage: null, model }]
+            ]
           default:
             return [state, []]
         }
@@ -106,7 +120,7 @@ export const stream = (
 interface State {
   readonly model: string
   readonly heldBack: string
-  readonly ended: boolean
+  readonly end: End | undefined
 }
 
 const text = (received: string, model: string): ReadonlyArray<Text> =>
@@ -123,6 +137,11 @@ const usageOf = ({ inputTokens, outputTokens }: Response.Usage): Usage | null =>
   const output = outputTokens.total ?? 0
   return { inputTokens: input, outputTokens: output, totalTokens: input + output }
 }
+
+const isUsage = Schema.is(Usage)
+
+const usageSoFar = (metadata: Response.ProviderMetadata): Usage | undefined =>
+  Object.values(metadata).map((_) => Predicate.hasProperty(_, "usage") ? _.usage : undefined).find(isUsage)
 
 /**
  * Why the model stopped. Fails where that makes the answer none: it broke off, was filtered, or the model gave up.

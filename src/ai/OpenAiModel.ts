@@ -8,10 +8,12 @@ import * as AiError from "effect/ai/AiError"
 import * as LanguageModel from "effect/ai/LanguageModel"
 import * as OpenAiStructuredOutput from "effect/ai/OpenAiStructuredOutput"
 import type * as Response from "effect/ai/Response"
-import * as Cause from "effect/Cause"
+import type * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Config from "effect/Config"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Latch from "effect/Latch"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
@@ -41,6 +43,11 @@ export interface Options {
    * models of its own, so there a request without a model fails.
    */
   readonly model?: string | undefined
+  /**
+   * How long a provider may send nothing once its answer has begun. An answer that has a text and a reason is complete then;
+   * any other fails with `InternalProviderError`. Default: 60 seconds.
+   */
+  readonly idleTimeout?: Duration.Input | undefined
 }
 
 /**
@@ -52,8 +59,8 @@ export interface Options {
 export const openAiUrl = "https://api.openai.com/v1"
 
 /**
- * The options that the environment names: `OPENAI_API_KEY`, `OPENAI_BASE_URL` and `OPENAI_MODEL`. None if neither a key
- * nor an endpoint is set.
+ * The options that the environment names: `OPENAI_API_KEY`, `OPENAI_BASE_URL`, `OPENAI_MODEL` and `AI_IDLE_TIMEOUT`. None
+ * if neither a key nor an endpoint is set.
  *
  * @category config
  * @since 0.1.0
@@ -78,13 +85,19 @@ export const config: Config.Config<Option.Option<Options>> = Config.map(
         ? Effect.fail(Variable.malformed("OPENAI_BASE_URL", withoutSecrets(url.pipe(Option.getOrThrow)), allowedUrl))
         : Effect.succeed(url)
     }),
-    model: Variable.make("OPENAI_MODEL", "the name of a model", (text) => Option.some(text))
+    model: Variable.make("OPENAI_MODEL", "the name of a model", (text) => Option.some(text)),
+    idleTimeout: Variable.make(
+      "AI_IDLE_TIMEOUT",
+      "a whole number of milliseconds from 100 to 86400000",
+      Variable.wholeNumber(100, 86_400_000)
+    )
   }),
-  ({ apiKey, baseUrl, model }) =>
+  ({ apiKey, baseUrl, idleTimeout, model }) =>
     Option.isNone(apiKey) && Option.isNone(baseUrl) ? Option.none() : Option.some({
       apiKey: Option.getOrUndefined(apiKey),
       baseUrl: Option.getOrUndefined(baseUrl),
-      model: Option.getOrUndefined(model)
+      model: Option.getOrUndefined(model),
+      idleTimeout: Option.getOrUndefined(idleTimeout)
     })
 )
 
@@ -120,8 +133,10 @@ export const providerOf = ({ baseUrl = openAiUrl, model }: Options): {
  *   it takes a `temperature`, the first word comes at once, and `maxOutputTokens` are all spent on the answer. A model that
  *   somebody has named thinks as much as it does by default; most of OpenAI's then refuse a `temperature`.
  * - Every answer is streamed, also to `generateText`. Interrupting a request closes its connection at once.
- * - The package's own retries are off, and so is every time limit but that of connecting: how long an answer may take is
- *   for the task's timeout to say.
+ * - The package's own retries are off, and so is every time limit but that of connecting and `idleTimeout`: how long an
+ *   answer may take is for the task's timeout to say.
+ * - The body of an answer is read as what it is, a stream of events or JSON, whatever its label. It ends with `[DONE]`, or
+ *   with the connection after a `finish_reason`; a connection that ends without either has broken off.
  * - `maxOutputTokens` is sent as `max_completion_tokens` to OpenAI and Azure, whose newer models take nothing else, and
  *   as `max_tokens` to all others, where every server knows it. An endpoint that asks for the new name gets it at once.
  * - A JSON document is asked for with `response_format: json_schema`; `strict` is set if the schema keeps OpenAI's rules
@@ -168,6 +183,7 @@ export const layerConfig: Layer.Layer<LanguageModel.LanguageModel, Config.Config
 
 const make = Effect.fnUntraced(function*(options: Options) {
   const { baseUrl = openAiUrl, model: chosen } = options
+  const idleMillis = Duration.toMillis(options.idleTimeout ?? "60 seconds")
   if (!isBaseUrl(baseUrl)) {
     return yield* Effect.die(new Error(`baseUrl is ${withoutSecrets(baseUrl)}, but must be ${allowedUrl}`))
   }
@@ -199,17 +215,13 @@ const make = Effect.fnUntraced(function*(options: Options) {
     return body
   })
 
-  // The scope is that of the stream: where it closes early, the request ends.
-  const open = (body: OpenAI.OpenAI.ChatCompletionCreateParamsStreaming) =>
-    Effect.flatMap(
-      Effect.abortSignal,
-      (signal) => Effect.tryPromise(() => client.chat.completions.create(body, { signal }).asResponse())
-    )
-
-  const ask = (body: OpenAI.OpenAI.ChatCompletionCreateParamsStreaming): ReturnType<typeof open> =>
-    Effect.catch(open(body), (error) => {
+  const ask = (
+    body: OpenAI.OpenAI.ChatCompletionCreateParamsStreaming,
+    signal: AbortSignal
+  ): Effect.Effect<globalThis.Response, Cause.UnknownError> =>
+    Effect.catch(Effect.tryPromise(() => client.chat.completions.create(body, { signal }).asResponse()), (error) => {
       const other = OpenAiRequest.adapted(body, OpenAiError.refusalOf(error.cause))
-      return other === undefined ? Effect.fail(error) : ask(other)
+      return other === undefined ? Effect.fail(error) : ask(other, signal)
     })
 
   const failed = ({ cause }: Cause.UnknownError): Effect.Effect<never, AiError.AiErrorReason> =>
@@ -221,25 +233,42 @@ const make = Effect.fnUntraced(function*(options: Options) {
   ): Stream.Stream<Response.StreamPartEncoded, AiError.AiError> =>
     Stream.unwrap(Effect.gen(function*() {
       const body = yield* bodyOf(options)
-      const response = yield* Effect.catch(ask(body), failed)
-      const type = response.headers.get("content-type") ?? ""
-      if (/html|json/.test(type)) {
-        // Some servers and gateways say with the status of a success what went wrong.
-        const said = type.includes("application/json")
-          ? yield* Effect.orElseSucceed(Effect.tryPromise((): Promise<any> => response.json()), () => undefined)
-          : undefined
-        if (said?.error) {
-          return yield* failed(new Cause.UnknownError({ ...said, headers: response.headers, status: undefined }))
-        }
-        return yield* new AiError.InvalidResponseError({
-          description: `${request.url} answered with ${type} and not with a stream of events`
-        })
+      // The scope is that of the stream: where it closes early, the request ends.
+      const aborter = yield* Effect.acquireRelease(
+        Effect.sync(() => new AbortController()),
+        (aborter) => Effect.sync(() => aborter.abort())
+      )
+      const response = yield* Effect.catch(ask(body, aborter.signal), failed)
+      const { end, hasBegun, isWhole, read } = OpenAiAnswer.reader()
+      const clock = yield* Clock.Clock
+      const now = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
+      const begun = Latch.makeUnsafe()
+      let heardAt = 0
+      let isSilent = false
+      // One timer for an answer and not one for each piece: it looks at when the last piece came.
+      const watch = Effect.gen(function*() {
+        yield* begun.await
+        while (now() < heardAt + idleMillis) yield* Effect.sleep(heardAt + idleMillis - now())
+        isSilent = true
+        aborter.abort()
+      })
+      yield* Effect.forkScoped(watch)
+      const heard = (isOpen: boolean) => {
+        heardAt = now()
+        if (isOpen) begun.openUnsafe()
       }
-      const { end, isComplete, read } = OpenAiAnswer.reader()
-      return OpenAiStream.chunks(response).pipe(
-        Stream.mapAccumArray(() => undefined, (_, chunks) => [undefined, chunks.flatMap(read)]),
-        // A connection that breaks after the last word has broken nothing.
-        Stream.catch((error) => isComplete() ? Stream.empty : Stream.fromEffect(failed(error))),
+      return OpenAiStream.chunks(response, request.url, heard).pipe(
+        Stream.mapAccumArray(() => undefined, (_, chunks) => {
+          const parts = chunks.flatMap(read)
+          if (hasBegun()) begun.openUnsafe()
+          return [undefined, parts]
+        }),
+        Stream.catch((error) => {
+          // A connection that breaks after the last word has broken nothing.
+          if (isWhole(isSilent ? "silent" : "broken")) return Stream.empty
+          if (isSilent) return Stream.fail(silence(idleMillis))
+          return error._tag === "UnknownError" ? Stream.fromEffect(failed(error)) : Stream.fail(error)
+        }),
         Stream.concat(end)
       )
     })).pipe(Stream.mapError((reason) => AiError.make({ module: "OpenAiModel", method, reason })))
@@ -250,6 +279,13 @@ const make = Effect.fnUntraced(function*(options: Options) {
     generateText: (options) => Effect.map(Stream.runCollect(answer(options, "generateText")), whole)
   })
 })
+
+const silence = (idleMillis: number) =>
+  new AiError.InternalProviderError({
+    description: `nothing came from the provider for ${
+      Duration.format(Duration.millis(idleMillis))
+    } (AI_IDLE_TIMEOUT), and the answer has no end`
+  })
 
 const makeClient = Effect.fnUntraced(function*(
   baseURL: string,

@@ -23,12 +23,9 @@ export interface Service {
 }
 
 /**
- * Standard output carries the answer of a command and nothing else; all the rest goes to standard error.
- *
- * @category services
- * @since 0.1.0
+ * A process as it is: what is written gets to the terminal byte by byte.
  */
-export class Process extends Context.Service<Process, {
+export interface Raw {
   readonly stdout: (text: string) => Effect.Effect<void>
   readonly stderr: (text: string) => Effect.Effect<void>
   /** Whether somebody is looking. */
@@ -37,12 +34,40 @@ export class Process extends Context.Service<Process, {
   readonly colors: boolean
   /** From now on a signal is a request to shut down gracefully, and no failure of the command. */
   readonly serve: (service: Service) => Effect.Effect<void>
-}>()("spindle/cli/Process") {}
+}
 
 /**
- * Without the characters that command a terminal: what a task says is text.
+ * Standard output carries the answer of a command and nothing else; all the rest goes to standard error.
+ *
+ * Whatever a terminal gets to see is `visible`; standard output that goes elsewhere has the answer as it is.
+ *
+ * @category services
+ * @since 0.1.0
+ */
+export class Process extends Context.Service<
+  Process,
+  Raw & {
+    /** A line on standard error that stands back behind the answer. */
+    readonly note: (line: string) => Effect.Effect<void>
+  }
+>()("spindle/cli/Process") {
+  static readonly make = (raw: Raw): Process["Service"] => ({
+    ...raw,
+    stdout: (text) => raw.stdout(raw.isTerminal.stdout ? visible(text) : text),
+    stderr: (text) => raw.stderr(visible(text)),
+    note: (line) => raw.stderr(raw.colors ? `\x1b[2m${visible(line)}\x1b[22m\n` : `${visible(line)}\n`)
+  })
+}
+
+// All control characters but the two that are layout, and what turns or breaks a line unseen.
+const commands = /[^\P{Cc}\n\t]|[\u2028\u2029\u202a-\u202e\u2066-\u2069]/gu
+
+/**
+ * Characters that command a terminal, or show a text in another order than it has, become escapes such as `\u001b`: what a task or a
+ * provider says is text. JSON stays the same JSON, as there they stand in strings only.
  *
  * @category combinators
  * @since 0.1.0
  */
-export const plain = (text: string): string => text.replaceAll(/[^\P{Cc}\n\t]/gu, "")
+export const visible = (text: string): string =>
+  text.replaceAll("\r\n", "\n").replaceAll(commands, (char) => `\\u${char.charCodeAt(0).toString(16).padStart(4, "0")}`)

@@ -28,7 +28,7 @@ export const command = Command.make("check", {}, () =>
     const { stdout } = yield* Process
     const { address } = yield* Database.Database
     const schema = yield* Db.Schema
-    const { advice, migrated, missing } = yield* Contract.check(yield* SqlClient.SqlClient, schema)
+    const { advice, doubts, migrated, missing } = yield* Contract.check(yield* SqlClient.SqlClient, schema)
     const statements = (ddl: ReadonlyArray<string>) => ddl.map((statement) => `${statement};\n`).join("")
     if (missing.length === 0) {
       yield* stdout(`-- A worker can start on the schema ${schema} of ${address}.\n`)
@@ -41,6 +41,9 @@ export const command = Command.make("check", {}, () =>
           missing.map((line) => `--   ${line}\n`).join("")
         }-- \`spindle migrate\` creates the tables where there are none.\n`
       )
+    }
+    if (doubts.length > 0) {
+      yield* stdout(`\n-- What a worker writes may be refused:\n${doubts.map((line) => `--   ${line}\n`).join("")}`)
     }
     for (const role of roles) {
       yield* stdout(

@@ -15,7 +15,7 @@ import * as TaskQueue from "../TaskQueue.ts"
 import * as Connection from "./Connection.ts"
 import { CliFailure } from "./Failure.ts"
 import * as Parameters from "./Parameters.ts"
-import { plain, Process } from "./Process.ts"
+import { Process } from "./Process.ts"
 
 /**
  * Writes the text of the task to standard output as it comes, and what else happens to standard error, a line each. A
@@ -72,7 +72,7 @@ const jsonWriter = ({ stdout }: Process["Service"]): Writer => ({
   finish: () => Effect.void
 })
 
-const reader = ({ colors, isTerminal, stderr, stdout }: Process["Service"]): Writer => {
+const reader = ({ isTerminal, note, stderr, stdout }: Process["Service"]): Writer => {
   // The last line of the text is not ended.
   let open = false
   let textOf: bigint | undefined
@@ -83,30 +83,29 @@ const reader = ({ colors, isTerminal, stderr, stdout }: Process["Service"]): Wri
     return stdout("\n")
   })
 
-  const note = (line: string) =>
+  const noteBelow = (line: string) =>
     Effect.suspend(() => {
-      const text = colors ? `\x1b[2m${plain(line)}\x1b[22m\n` : `${plain(line)}\n`
-      if (!(open && isTerminal.stdout && isTerminal.stderr)) return stderr(text)
+      if (!(open && isTerminal.stdout && isTerminal.stderr)) return note(line)
       open = false
-      return stderr(`\n${text}`)
+      return Effect.andThen(stderr("\n"), note(line))
     })
 
   const writeText = Effect.fnUntraced(function*(epoch: bigint, text: string) {
     if (textOf !== undefined && textOf !== epoch) {
       yield* endLine
-      yield* note("It starts over.")
+      yield* noteBelow("It starts over.")
     }
     textOf = epoch
     if (text === "") return
     open = !text.endsWith("\n")
-    yield* stdout(isTerminal.stdout ? plain(text) : text)
+    yield* stdout(text)
   })
 
   return {
     write: (event) => {
       const data = event.data as Data
       if (event.type === "text_delta") return writeText(event.position.epoch, String(data.text))
-      const line = note(describe(event, data))
+      const line = noteBelow(describe(event, data))
       return TaskEvent.closingTypes.has(event.type) ? Effect.andThen(endLine, line) : line
     },
     finish: (result) =>

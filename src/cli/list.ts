@@ -11,7 +11,7 @@ import * as Option from "effect/Option"
 import * as TaskQueue from "../TaskQueue.ts"
 import * as Connection from "./Connection.ts"
 import * as Parameters from "./Parameters.ts"
-import { plain, Process } from "./Process.ts"
+import { Process } from "./Process.ts"
 import { toJson } from "./show.ts"
 
 const statuses = ["queued", "processing", "completed", "failed", "cancelled"] as const
@@ -47,15 +47,14 @@ export const command = Command.make("list", {
   json: Parameters.json
 }, ({ json, limit, ...flags }) =>
   Effect.gen(function*() {
-    const { isTerminal, stderr, stdout } = yield* Process
+    const { stderr, stdout } = yield* Process
     const filter = Object.fromEntries(
       Object.entries(flags).map(([name, value]) => [name, Option.getOrUndefined<unknown>(value)])
     )
     const tasks = yield* (yield* TaskQueue.TaskQueue).list({ ...filter, limit, values: json })
     if (json) return yield* stdout(tasks.map((task) => `${JSON.stringify(toJson(task))}\n`).join(""))
     if (tasks.length === 0) return yield* stderr("There is no such task.\n")
-    const table = render(tasks)
-    yield* stdout(isTerminal.stdout ? plain(table) : table)
+    yield* stdout(render(tasks))
     if (tasks.length === limit) yield* stderr(`Older ones: --before ${tasks.at(-1)!.id}\n`)
   }).pipe(Effect.provide(Connection.queue))).pipe(Command.withDescription("List tasks, newest first"))
 

@@ -16,7 +16,7 @@ import * as TaskQueue from "../TaskQueue.ts"
 import * as Connection from "./Connection.ts"
 import { CliFailure } from "./Failure.ts"
 import * as Parameters from "./Parameters.ts"
-import { plain, Process } from "./Process.ts"
+import { Process } from "./Process.ts"
 
 /**
  * Prints the row, how its attempts ended, its error and its result.
@@ -29,7 +29,7 @@ export const command = Command.make(
   { id: Parameters.id, json: Parameters.json },
   ({ id, json }) =>
     Effect.gen(function*() {
-      const { isTerminal, stdout } = yield* Process
+      const { stdout } = yield* Process
       const found = yield* (yield* TaskQueue.TaskQueue).get(id)
       if (Option.isNone(found)) return yield* new CliFailure({ message: `There is no task ${id}`, exitCode: 1 })
       const attempts = yield* EventTable.make(yield* SqlClient.SqlClient, yield* Db.Schema).closings(id)
@@ -37,8 +37,6 @@ export const command = Command.make(
       yield* stdout(
         json
           ? `${JSON.stringify({ ...task, attemptsEnded: attempts.map(attemptJson) }, undefined, 2)}\n`
-          : isTerminal.stdout
-          ? plain(readable(task, attempts))
           : readable(task, attempts)
       )
     }).pipe(Effect.provide(Connection.queue))

@@ -9,7 +9,7 @@
 import * as PgClient from "@effect/sql-pg/PgClient"
 import * as Config from "effect/Config"
 import * as Context from "effect/Context"
-import * as Duration from "effect/Duration"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
@@ -25,6 +25,8 @@ import * as Path from "node:path"
 import * as Db from "../Db.ts"
 import * as EmbeddedPostgres from "../storage/EmbeddedPostgres.ts"
 import * as Names from "../storage/Names.ts"
+import * as ConnectionUrl from "./ConnectionUrl.ts"
+import * as Hosts from "./Hosts.ts"
 import * as Variable from "./Variable.ts"
 
 /**
@@ -56,9 +58,8 @@ export type Choice = { readonly _tag: "Embedded" } | Server
  */
 export interface Server {
   readonly _tag: "Server"
-  /** A name, an address, or the directory of a Unix socket. */
-  readonly host: string
-  readonly port: number
+  readonly hosts: Hosts.Hosts
+  readonly target: Hosts.Target
   readonly username: string
   readonly password: Redacted.Redacted | undefined
   readonly database: string
@@ -70,61 +71,9 @@ export interface Server {
   readonly connectTimeout: Duration.Duration | undefined
 }
 
-type Address = Omit<Server, "_tag" | "tls" | "ca" | "username" | "database"> & {
-  readonly username: string | undefined
-  readonly database: string | undefined
-  readonly sslmode: string | undefined
-}
-
-const allowedUrl = "like postgres://user:password@host:5432/database, with special characters percent-encoded"
-
-// Takes no character for the end of a part that may as well be an unencoded one of the password: a piece of that could
-// otherwise end up as a host, and in a log.
-const parseUrl = (text: string): Result.Result<Address, string> => {
-  const url = URL.parse(text)
-  if (url === null) return Result.fail("not a URL")
-  if (url.protocol !== "postgres:" && url.protocol !== "postgresql:") {
-    return Result.fail(`a URL of the scheme ${url.protocol.slice(0, -1)}`)
-  }
-  if (url.hash !== "" || !/^(\/[^/@]*)?$/.test(url.pathname)) return Result.fail("a URL with a stray #, / or @")
-  const parameters = url.searchParams
-  if ([...parameters.keys()].some((key) => !/^[a-z_]+$/.test(key))) return Result.fail("a URL with a stray ?")
-  const [username, password, hostname, database] = [url.username, url.password, url.hostname, url.pathname.slice(1)]
-    .map(decode)
-  if (username === undefined || password === undefined || hostname === undefined || database === undefined) {
-    return Result.fail("a URL with a stray %")
-  }
-  const port = parsePort(parameters.get("port") ?? url.port)
-  if (Option.isNone(port)) return Result.fail(`a URL with the port ${parameters.get("port") ?? url.port}`)
-  const seconds = parameters.get("connect_timeout")
-  if (seconds !== null && !/^\d{1,9}$/.test(seconds)) return Result.fail(`a URL with connect_timeout=${seconds}`)
-  const secret = parameters.get("password") ?? password
-  return Result.succeed({
-    host: parameters.get("host") || hostname.replace(/^\[(.*)\]$/, "$1") || "localhost",
-    port: port.value,
-    username: parameters.get("user") || username || undefined,
-    password: secret === "" ? undefined : Redacted.make(secret),
-    database: parameters.get("dbname") || database || undefined,
-    sslmode: parameters.get("sslmode") ?? undefined,
-    applicationName: parameters.get("application_name") ?? undefined,
-    options: parameters.get("options") ?? undefined,
-    connectTimeout: seconds === null
-      ? undefined
-      : Number(seconds) === 0
-      ? Duration.infinity
-      : Duration.seconds(Number(seconds))
-  })
-}
-
-const decode = (text: string) => Option.getOrUndefined(Option.liftThrowable(decodeURIComponent)(text))
-
-const parsePort = (text: string) => text === "" ? Option.some(5432) : Variable.wholeNumber(1, 65535)(text)
-
 // A connection to such a host cannot leave the machine.
 const isLocal = (host: string) =>
-  isSocket(host) || host === "localhost" || host === "::1" || (Net.isIPv4(host) && host.startsWith("127."))
-
-const isSocket = (host: string) => host.startsWith("/")
+  Hosts.isSocket(host) || host === "localhost" || host === "::1" || (Net.isIPv4(host) && host.startsWith("127."))
 
 type TlsVariable = "verify-full" | "require" | "disable"
 
@@ -140,7 +89,7 @@ export const tls = (
   variable: TlsVariable | undefined,
   sslmode: string | undefined
 ): Result.Result<Tls, string> => {
-  if (isSocket(host)) return Result.succeed("none")
+  if (Hosts.isSocket(host)) return Result.succeed("none")
   if (variable !== undefined) return Result.succeed(variable === "disable" ? "none" : variable)
   switch (sslmode) {
     case undefined:
@@ -164,8 +113,17 @@ const variables = Config.all({
   clicksetUrl: text("CLICKSET_DATABASE_URL"),
   url: text("DATABASE_URL"),
   host: text("PGHOST"),
+  address: text("PGHOSTADDR"),
   port: Config.map(
-    Variable.make("PGPORT", "a port from 1 to 65535", Variable.wholeNumber(1, 65535)),
+    Variable.make(
+      "PGPORT",
+      "a port from 1 to 65535",
+      (list) => Option.map(Option.all(list.split(",").map(ConnectionUrl.parsePort)), () => list)
+    ),
+    Option.getOrUndefined
+  ),
+  target: Config.map(
+    Variable.make("PGTARGETSESSIONATTRS", Hosts.allowedTargets, Hosts.parseTarget),
     Option.getOrUndefined
   ),
   username: text("PGUSER"),
@@ -207,21 +165,32 @@ const certificates = (path: string) =>
 export const config: Config.Config<Choice> = Config.mapEffect(
   variables,
   Effect.fnUntraced(function*(given) {
-    const server = Effect.fnUntraced(function*(name: string, { sslmode, ...address }: Address) {
+    const server = Effect.fnUntraced(function*(name: string, { sslmode, ...address }: ConnectionUrl.Address) {
+      const { hosts } = address
       const username = address.username ?? (yield* accountName)
-      const protection = yield* Effect.mapError(
-        Effect.fromResult(tls(address.host, given.tls, sslmode)),
-        (refused) =>
-          Variable.malformed(
-            name,
-            `a URL with sslmode=${refused}`,
-            `without it, or have sslmode=require, verify-ca or verify-full, to reach ${address.host}; only WORKER_DATABASE_SSL=disable turns TLS off`
-          )
-      )
+      const protections = yield* Effect.forEach(hosts, (host) =>
+        Effect.mapError(
+          Effect.fromResult(tls(host.address, given.tls, sslmode)),
+          (refused) =>
+            Variable.malformed(
+              name,
+              `a URL with sslmode=${refused}`,
+              `without it, or have sslmode=require, verify-ca or verify-full, to reach ${host.host}; only WORKER_DATABASE_SSL=disable turns TLS off`
+            )
+        ))
+      const [protection] = protections as [Tls]
+      if (protections.some((other) => other !== protection)) {
+        return yield* Effect.fail(Variable.refused(
+          `${name} has hosts that are reached by TLS and hosts that are not (${
+            hosts.map(Hosts.nameOf).join(", ")
+          }), but must have either; sslmode and WORKER_DATABASE_SSL decide it for all but Unix sockets`
+        ))
+      }
       const verifies = protection === "verify-ca" || protection === "verify-full"
       return {
         _tag: "Server",
         ...address,
+        target: address.target ?? given.target ?? "any",
         username,
         database: address.database ?? username,
         tls: protection,
@@ -232,18 +201,30 @@ export const config: Config.Config<Choice> = Config.mapEffect(
     for (const [name, url] of named) {
       if (url === undefined) continue
       const address = yield* Effect.mapError(
-        Effect.fromResult(parseUrl(url)),
-        (what) => Variable.malformed(name, what, allowedUrl)
+        Effect.fromResult(ConnectionUrl.parse(url)),
+        (issue) => Variable.malformed(name, issue.given, issue.allowed)
       )
       return yield* server(name, address)
     }
     const password = given.clicksetPassword ?? given.password
-    if ([given.host, given.port, given.username, given.database, password].every((value) => value === undefined)) {
-      return { _tag: "Embedded" } satisfies Choice
-    }
+    if (
+      [given.host, given.address, given.port, given.username, given.database, password].every((one) =>
+        one === undefined
+      )
+    ) return { _tag: "Embedded" } satisfies Choice
+    const hosts = yield* Effect.mapError(
+      Effect.fromResult(
+        ConnectionUrl.hostsOf(
+          (given.host ?? "").split(","),
+          given.address?.split(","),
+          (given.port ?? "").split(",")
+        )
+      ),
+      (what) => Variable.refused(`PGHOST, PGHOSTADDR and PGPORT are ${what}, but must be as many of each, or one port`)
+    )
     return yield* server("PGHOST", {
-      host: given.host ?? "localhost",
-      port: given.port ?? 5432,
+      hosts,
+      target: undefined,
       username: given.username,
       password: password === undefined ? undefined : Redacted.make(password),
       database: given.database,
@@ -274,22 +255,25 @@ export const schema: Config.Config<string> = Variable.withDefault(
  * @category constructors
  * @since 0.1.0
  */
-export const clientConfig = (server: Server): PgClient.PgPoolConfig => ({
-  host: server.host,
-  port: server.port,
-  username: server.username,
-  password: server.password,
-  database: server.database,
-  ssl: server.tls === "none" ? false : {
-    rejectUnauthorized: server.tls !== "require",
-    ...(server.ca === undefined ? {} : { ca: server.ca }),
-    ...(server.tls === "verify-ca" ? { checkServerIdentity: () => undefined } : {})
-  },
-  applicationName: server.applicationName ?? "spindle",
-  startupOptions: server.options,
-  connectTimeout: server.connectTimeout,
-  keepAlive: "30 seconds"
-})
+export const clientConfig = (server: Server): PgClient.PgPoolConfig =>
+  Hosts.connecting(
+    {
+      username: server.username,
+      password: server.password,
+      database: server.database,
+      ssl: server.tls === "none" ? false : {
+        rejectUnauthorized: server.tls !== "require",
+        ...(server.ca === undefined ? {} : { ca: server.ca }),
+        ...(server.tls === "verify-ca" ? { checkServerIdentity: () => undefined } : {})
+      },
+      applicationName: server.applicationName ?? "spindle",
+      startupOptions: server.options,
+      connectTimeout: server.connectTimeout,
+      keepAlive: "30 seconds"
+    },
+    server.hosts,
+    server.target
+  )
 
 /**
  * Where this process found its database.
@@ -303,12 +287,14 @@ export class Database extends Context.Service<Database, {
   readonly embedded: boolean
 }>()("spindle/Database") {}
 
-const address = ({ database, host, port, tls, username }: Server) =>
-  isSocket(host)
-    ? `${username}@${host}:${port}/${database} (Unix socket)`
-    : `${username}@${host.includes(":") ? `[${host}]` : host}:${port}/${database} (${
-      tls === "none" ? "without TLS" : `TLS, ${tls}`
-    })`
+const address = ({ database, hosts, tls, username }: Server) =>
+  `${username}@${hosts.map(Hosts.nameOf).join(",")}/${database} (${
+    hosts.every(({ address }) => Hosts.isSocket(address))
+      ? "Unix socket"
+      : tls === "none"
+      ? "without TLS"
+      : `TLS, ${tls}`
+  })`
 
 /**
  * The application's pool on the database that the environment names, with the schema of the tables. The pool connects
@@ -336,10 +322,11 @@ const embedded = Effect.gen(function*() {
   yield* Effect.logInfo(
     "no database is configured: using the embedded PostgreSQL, a default for development"
   ).pipe(Effect.annotateLogs({ dataDir }))
-  const { sslmode: _, ...address } = Result.getOrThrow(parseUrl(Redacted.value(url())))
+  const { sslmode: _, ...address } = Result.getOrThrow(ConnectionUrl.parse(Redacted.value(url())))
   return {
     _tag: "Server",
     ...address,
+    target: "any",
     username: address.username ?? "postgres",
     database: address.database ?? "postgres",
     tls: "none",

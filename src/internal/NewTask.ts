@@ -10,6 +10,7 @@ import * as Option from "effect/Option"
 import * as Predicate from "effect/Predicate"
 import * as Schema from "effect/Schema"
 import type * as TaskTable from "../storage/TaskTable.ts"
+import * as Times from "../storage/Times.ts"
 import * as Task from "../Task.ts"
 import type { EnqueueOptions, Reason } from "../TaskQueue.ts"
 import * as Json from "./Json.ts"
@@ -21,8 +22,6 @@ const maxShown = 600
 
 const maxInt4 = 2 ** 31 - 1
 const maxDelay = Duration.days(36_525)
-const minRunAt = DateTime.makeUnsafe("0001-01-01T00:00:00Z")
-const maxRunAt = DateTime.makeUnsafe("9999-12-31T23:59:59.999Z")
 
 /**
  * What the task's definition says where the options say nothing.
@@ -88,7 +87,8 @@ export const make = Effect.fnUntraced(function*(
   yield* check(
     "runAt",
     runAt,
-    runAt === undefined || (start !== undefined && DateTime.between(start, { minimum: minRunAt, maximum: maxRunAt })),
+    runAt === undefined ||
+      (start !== undefined && DateTime.between(start, { minimum: Times.earliest, maximum: Times.latest })),
     "a point in time of the years 1 to 9999"
   )
   yield* check("delay", options.delay, options.delay === undefined || runAt === undefined, "no delay beside runAt")

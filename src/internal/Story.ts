@@ -64,9 +64,9 @@ export const events = (
       if (page.more) return [page.events, Option.some({ position: next, wait })]
       const goOn = [page.events, Option.some({ position: next, wait: true })] as const
       if (!page.over) return goOn
-      // One that was run again and cancelled while queued may have the end of its earlier run there, until it is closed.
-      if (page.status === "cancelled") return page.ending.type === "cancelled" ? [page.events, Option.none()] : goOn
-      if (page.ending.type !== null && closesTask(page.ending.type)) return [page.events, Option.none()]
+      // It may be of the run before: a task that is run again and cancelled keeps its epoch until somebody closes it.
+      if (page.ending.type === closingOf[page.status]) return [page.events, Option.none()]
+      if (page.status === "cancelled") return goOn
       const closing = closingFromRow(page)
       return [isBefore(next, closing.position) ? [...page.events, closing] : page.events, Option.none()]
     })
@@ -85,7 +85,7 @@ interface State {
 
 const isPosition: (position: TaskEvent.Position) => boolean = Schema.is(TaskEvent.Position)
 
-const closesTask = (type: string) => type === "done" || type === "error" || type === "cancelled"
+const closingOf: { readonly [status: string]: string } = { completed: "done", failed: "error", cancelled: "cancelled" }
 
 const isBefore = (a: TaskEvent.Position, b: TaskEvent.Position) =>
   a.epoch < b.epoch || (a.epoch === b.epoch && a.seq < b.seq)

@@ -3,8 +3,8 @@
  *
  * | what | who is refused |
  * |---|---|
- * | the name it was called by | a page that got its own name to resolve to this machine (DNS rebinding) |
- * | method, content type, origin | a page of another origin that sends requests in its visitor's name (CSRF) |
+ * | the name it was called by, but for probes | a page that got its own name to resolve to this machine (DNS rebinding) |
+ * | method, content type and encoding, origin | a page of another origin that sends requests in its visitor's name (CSRF) |
  * | token or session | whoever has none |
  * | size | what does not fit into 1 MiB, is nested too deep, or has integers that JavaScript would round |
  *
@@ -89,7 +89,9 @@ export const guard = <R>(
 
 const admit = Effect.fnUntraced(function*(request: Request, options: Options) {
   const path = pathOf(request)
-  if (!isAllowedHost(request, options.allowedHosts)) {
+  const probe = probes.has(`${request.method} ${path}`)
+  const named = isAllowedHost(request, options.allowedHosts)
+  if (!named && !probe) {
     return yield* refuse(
       403,
       `This server does not answer to the name ${
@@ -101,7 +103,8 @@ const admit = Effect.fnUntraced(function*(request: Request, options: Options) {
     return yield* refuse(405, `${request.method} is not used here`, { allow: allowed(path, options) })
   }
   if (isCrossOrigin(request)) return yield* refuse(403, "Only this server's own pages may do that")
-  const open = openPaths.has(`${request.method} ${path}`) || (isRead(request) && (yield* options.isPublic(path)))
+  const open = probe || `${request.method} ${path}` === "POST /api/login" ||
+    (isRead(request) && (yield* options.isPublic(path)))
   const known = yield* authorize(request, path, open, options)
   if (request.method === "OPTIONS") {
     return yield* Effect.fail(
@@ -110,12 +113,18 @@ const admit = Effect.fnUntraced(function*(request: Request, options: Options) {
   }
   if (path === "/readyz" && options.closing.isOpen()) return yield* refuse(503, "This server is stopping")
   if (request.method === "POST") yield* admitChange(request, path, options)
-  return known
+  // Whoever calls by another name gets no more of a probe than its status.
+  return named && known
 })
 
 const admitChange = Effect.fnUntraced(function*(request: Request, path: string, { session }: Options) {
   if (request.headers["content-type"]?.split(";")[0]!.trim().toLowerCase() !== "application/json") {
     return yield* refuse(415, "Send content-type: application/json")
+  }
+  const encoding = request.headers["content-encoding"]?.trim().toLowerCase() ?? ""
+  if (encoding !== "" && encoding !== "identity") {
+    const detail = `Send the body as it is, without content-encoding: ${JSON.stringify(encoding)} is not read here`
+    return yield* refuse(415, detail, { "accept-encoding": "identity" })
   }
   if (session.readOnly && !sessionPaths.has(path)) {
     return yield* refuse(
@@ -154,8 +163,8 @@ const authorize = Effect.fnUntraced(function*(
 const methods = new Set(["GET", "HEAD", "POST", "OPTIONS"])
 const challenge = { "www-authenticate": "Bearer realm=\"spindle\"" }
 
-// As the router sees them: another spelling is not open.
-const openPaths = new Set(["GET /livez", "HEAD /livez", "GET /readyz", "HEAD /readyz", "POST /api/login"])
+// As the router sees them: another spelling is not open. They are called by addresses that nobody has listed, or by none.
+const probes = new Set(["GET /livez", "HEAD /livez", "GET /readyz", "HEAD /readyz"])
 const sessionPaths = new Set(["/api/login", "/api/logout"])
 
 const refuse = (status: number, detail: string, headers?: Readonly<Record<string, string>>) =>

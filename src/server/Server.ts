@@ -116,7 +116,7 @@ export const listen = Effect.fnUntraced(function*(options: Config.Http): Effect.
 const starting = (options: Config.Http): Mount.App["handle"] =>
   Access.guard(
     Effect.map(HttpServerRequest.HttpServerRequest, ({ url }) =>
-      url === "/livez"
+      url.split("?", 1)[0] === "/livez"
         ? HttpServerResponse.jsonUnsafe({ status: "ok", problems: [], loops: [] })
         : Problem.make(503, "The worker is starting", { "retry-after": "1" })),
     {

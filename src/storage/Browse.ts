@@ -56,7 +56,7 @@ export class Browse extends Context.Service<Browse, {
       const s = Names.quote(schema)
       // The owner of the tables may add to them while we look on.
       const report = yield* Effect.cachedWithTTL(
-        Contract.check(sql, schema),
+        Contract.read(sql, schema),
         (exit) => Exit.isSuccess(exit) && (exit.value.migrated || exit.value.missing.length === 0) ? "1 minute" : 0
       )
       const run: Tables["run"] = <Row extends object>(

@@ -6,6 +6,7 @@
 import * as Effect from "effect/Effect"
 import type * as SqlClient from "effect/sql/SqlClient"
 import * as Ddl from "./Ddl.ts"
+import * as Refusals from "./Refusals.ts"
 import * as StorageError from "./StorageError.ts"
 
 /**
@@ -43,6 +44,8 @@ export interface Indexes {
 export interface Report {
   /** What a worker cannot do without, in words; empty when it may start. */
   readonly missing: ReadonlyArray<string>
+  /** What may refuse some of a worker's writes, in words. */
+  readonly doubts: ReadonlyArray<string>
   /** Statements that the owner may add, and what each buys. */
   readonly advice: ReadonlyArray<{ readonly buys: string; readonly ddl: ReadonlyArray<string> }>
   readonly columns: OptionalColumns
@@ -51,6 +54,8 @@ export interface Report {
   readonly closesCancelled: boolean
   /** Whether our migrations have run here. */
   readonly migrated: boolean
+  /** Whether events refer to tasks by a foreign key. */
+  readonly referencing: boolean
 }
 
 const required = {
@@ -92,12 +97,24 @@ const optional: { readonly [Key in keyof OptionalColumns]: readonly [column: str
 }
 
 /**
- * Compares the database with what a worker needs. Reads the catalogs only.
+ * Compares the database with what a worker needs. Writes nothing.
  *
  * @category constructors
  * @since 0.1.0
  */
 export const check = Effect.fnUntraced(function*(sql: SqlClient.SqlClient, schema: string) {
+  const report = yield* read(sql, schema)
+  const { doubts, missing } = yield* Refusals.find(sql, schema)
+  return { ...report, missing: [...report.missing, ...missing], doubts } satisfies Report
+}, StorageError.refine("read the catalogs"))
+
+/**
+ * The same without what refuses a worker's writes. Waits for nobody who has locked the tables.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const read = Effect.fnUntraced(function*(sql: SqlClient.SqlClient, schema: string) {
   const columns = yield* sql.unsafe<Column>(
     `select c.relname as "table", c.relkind::text as kind, a.attname as "column", format_type(a.atttypid, null) as type
   from pg_class c
@@ -127,7 +144,15 @@ export const check = Effect.fnUntraced(function*(sql: SqlClient.SqlClient, schem
             and (select array_agg(a.attname::text order by a.attname) from pg_attribute a
                   where a.attrelid = t.oid and a.attnum = any(x.indkey)) = array['epoch', 'seq', 'task_id']) as keyed,
        (select coalesce(array_agg(g.tgname), '{}') from pg_trigger g join pg_class t on t.oid = g.tgrelid
-         where t.relnamespace = n.oid and t.relname = 'tasks' and g.tgenabled <> 'D') as triggers
+         where t.relnamespace = n.oid and t.relname = 'tasks' and g.tgenabled <> 'D') as triggers,
+       exists (
+         select from pg_trigger g join pg_class t on t.oid = g.tgrelid
+          where t.relnamespace = n.oid and t.relname = 'tasks' and g.tgname = 'tasks_cancel' and g.tgenabled in (
+                'A', case current_setting('session_replication_role') when 'replica' then 'R' else 'O' end)) as closes,
+       exists (
+         select from pg_constraint k
+           join pg_class e on e.oid = k.conrelid and e.relname = 'task_events' and e.relnamespace = n.oid
+           join pg_class t on t.oid = k.confrelid and t.relname = 'tasks' and t.relnamespace = n.oid) as referencing
   from pg_namespace n left join pg_class i on i.relnamespace = n.oid
  where n.nspname = $1 group by n.oid`,
     [schema]
@@ -151,6 +176,7 @@ export const check = Effect.fnUntraced(function*(sql: SqlClient.SqlClient, schem
     ]
   const report: Report = {
     missing,
+    doubts: [],
     advice: [
       ...Object.entries(Ddl.indexes(schema)).filter(lacks).filter(([name]) =>
         optionalColumns.uniqueKey || name !== "tasks_unique_key_idx"
@@ -163,8 +189,9 @@ export const check = Effect.fnUntraced(function*(sql: SqlClient.SqlClient, schem
       locked: names.has("tasks_locked_idx"),
       ended: names.has("tasks_ended_idx")
     },
-    closesCancelled: names.has("tasks_cancel"),
-    migrated: own?.migrated ?? false
+    closesCancelled: own?.closes ?? false,
+    migrated: own?.migrated ?? false,
+    referencing: own?.referencing ?? false
   }
   return report
 }, StorageError.refine("read the catalogs"))
@@ -179,7 +206,9 @@ interface Column {
 interface Own {
   readonly indexes: ReadonlyArray<string>
   readonly triggers: ReadonlyArray<string>
+  readonly closes: boolean
   readonly migrated: boolean
+  readonly referencing: boolean
   readonly keyed: boolean
 }
 

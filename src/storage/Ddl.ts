@@ -6,18 +6,39 @@
 import * as Names from "./Names.ts"
 
 /**
+ * Does something unless a query finds a row. `create … if not exists` asks for the right to create what is there already.
+ *
+ * @category combinators
+ * @since 0.1.0
+ */
+export const unless = (found: string, statements: ReadonlyArray<string>, tag = "look"): string =>
+  `do $${tag}$ begin
+  if not exists (${found}) then
+${statements.map((statement) => `${statement};\n`).join("")}  end if;
+end $${tag}$`
+
+const relation = (schema: string, name: string) =>
+  `select from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+   where n.nspname = ${Names.literal(schema)} and c.relname = ${Names.literal(name)}`
+
+/**
  * The table that remembers which migrations ran.
  *
  * @category bookkeeping
  * @since 0.1.0
  */
 export const bookkeeping = (schema: string): ReadonlyArray<string> => [
-  `create schema if not exists ${Names.quote(schema)}`,
-  `create table if not exists ${Names.quote(schema)}.migrations (
+  unless(
+    `select from pg_catalog.pg_namespace where nspname = ${Names.literal(schema)}`,
+    [`create schema ${Names.quote(schema)}`]
+  ),
+  unless(relation(schema, "migrations"), [
+    `create table ${Names.quote(schema)}.migrations (
   id integer primary key,
   name text not null,
   applied_at timestamptz not null default now()
 )`
+  ])
 ]
 
 /**
@@ -27,10 +48,7 @@ export const bookkeeping = (schema: string): ReadonlyArray<string> => [
  * @category bookkeeping
  * @since 0.1.0
  */
-export const hasBookkeeping = (schema: string): string =>
-  `select exists (
-  select from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-   where n.nspname = ${Names.literal(schema)} and c.relname = 'migrations') as present`
+export const hasBookkeeping = (schema: string): string => `select exists (${relation(schema, "migrations")}) as present`
 
 /**
  * What it remembers.
@@ -211,12 +229,40 @@ export const initial = (schema: string): ReadonlyArray<string> => {
 /**
  * The second. A task that completes never enters this index, and its changes of status are in the predicate of another
  * one anyway: it costs a worker that no task fails nothing but a look at the predicate. Where the table has rows already,
- * whoever writes to it waits while the index is created, for the time of one scan of the table.
+ * whoever writes to it waits while the index is created, for the time of one scan of the table. The owner may have added
+ * it before, as `spindle check` says.
  *
  * @category schema
  * @since 0.1.0
  */
-export const endedIndex = (schema: string): ReadonlyArray<string> => [indexes(schema)["tasks_ended_idx"]!.ddl]
+export const endedIndex = (schema: string): ReadonlyArray<string> => [
+  unless(
+    `select from pg_catalog.pg_indexes
+   where schemaname = ${Names.literal(schema)} and tablename = 'tasks' and indexname = 'tasks_ended_idx'`,
+    [indexes(schema)["tasks_ended_idx"]!.ddl]
+  )
+]
+
+// A page of an index has room for three entries, hence none of more than 2,704 bytes, and these have a header, a length for
+// each of the two texts, and padding.
+const maxUniqueBytes = 2680
+
+/**
+ * The third: a key that `tasks_unique_key_idx` cannot hold is refused by its name. Where a longer one is stored already, as
+ * it could be compressed, the table stays as it is: a constraint that an old row does not meet would keep it from changing.
+ *
+ * @category schema
+ * @since 0.1.0
+ */
+export const uniqueBytes = (schema: string): ReadonlyArray<string> => {
+  const s = Names.quote(schema)
+  const bytes = "octet_length(type) + octet_length(unique_key)"
+  return [
+    unless(`select from ${s}.tasks where ${bytes} > ${maxUniqueBytes}`, [
+      `alter table ${s}.tasks add constraint tasks_unique_key_check check (${bytes} <= ${maxUniqueBytes})`
+    ])
+  ]
+}
 
 /**
  * What each role of the contract needs, and no more. `migrated` is whether our own tables are there.

@@ -14,6 +14,7 @@ import * as Names from "./Names.ts"
 import * as Parameters from "./Parameters.ts"
 import * as StorageError from "./StorageError.ts"
 import { idOf } from "./TaskTable.ts"
+import * as Times from "./Times.ts"
 
 /**
  * The statements, each written once for the schema.
@@ -84,7 +85,8 @@ with recursive last as (
           limit 1
          ) before
 )
-select * from (select * from last where type = any($2::text[]) limit $3) e`
+select epoch, seq, type, data, ${Times.column("created_at")}
+  from (select * from last where type = any($2::text[]) limit $3) e`
 
 interface EventRow {
   readonly epoch: bigint

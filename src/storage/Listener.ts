@@ -40,7 +40,8 @@ const maxDelayMillis = 5000
  * It never fails: while the server cannot be reached it keeps trying, after 100 ms at first and every 5 s in the end,
  * and says so once in the log. A socket that died in silence is found by a probe within 10 seconds. The connection is
  * always drained; of a reader that is more than 1024 signals behind the queue is emptied and begins with `Subscribed`.
- * `lost` is told at once when notifications no longer arrive.
+ * `lost` is told at once when notifications no longer arrive. For who `writes`, a server that only reads is the wrong one,
+ * such as the primary before a failover, although it may be listened to: the address may lead to another by now.
  *
  * @category constructors
  * @since 0.1.0
@@ -48,7 +49,8 @@ const maxDelayMillis = 5000
 export const make = Effect.fnUntraced(function*(
   config: PgConnection.Config,
   channels: ReadonlyArray<string>,
-  lost: () => void = () => {}
+  lost: () => void = () => {},
+  writes = false
 ): Effect.fn.Return<Queue.Dequeue<Signal>, never, Scope.Scope> {
   const signals = yield* Effect.acquireRelease(Queue.dropping<Signal>(capacity), Queue.shutdown)
   let failures = 0
@@ -77,11 +79,12 @@ export const make = Effect.fnUntraced(function*(
 
   const probe = Effect.fnUntraced(function*(connection: PgConnection.PgConnection) {
     yield* Effect.sleep(probeInterval)
-    const result = yield* Db.patiently(connection.query("select 1 from pg_listening_channels()"), patience)
+    const result = yield* Db.patiently(connection.query(probeText), patience)
     if (Option.isNone(result)) return yield* broken("the connection does not answer")
     if (result.value.rowCount < channels.length) {
       return yield* broken("the session has lost its subscriptions")
     }
+    if (writes && result.value.rows[0]!.read_only === "on") return yield* broken("the server only reads")
     failures = 0
   })
 
@@ -122,6 +125,8 @@ export const make = Effect.fnUntraced(function*(
   )
   return signals
 })
+
+const probeText = "select current_setting('transaction_read_only') as read_only from pg_listening_channels()"
 
 const broken = (why: string) =>
   new StorageError.StorageError({ operation: "listen", transient: true, cause: new Error(why) })

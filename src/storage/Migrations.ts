@@ -30,11 +30,13 @@ export interface Migration {
  */
 export const migrations: ReadonlyArray<Migration> = [
   { id: 1, name: "tasks and their events", statements: Ddl.initial },
-  { id: 2, name: "an index of failed and cancelled tasks", statements: Ddl.endedIndex }
+  { id: 2, name: "an index of failed and cancelled tasks", statements: Ddl.endedIndex },
+  { id: 3, name: "a bound for unique keys that their index can hold", statements: Ddl.uniqueBytes }
 ]
 
 /**
- * Every statement from an empty database to the current schema, each ended by a semicolon, for `spindle migrate --print`.
+ * Every statement to the current schema from an empty database, or from any state before, each ended by a semicolon, for
+ * `spindle migrate --print`.
  *
  * @category combinators
  * @since 0.1.0
@@ -42,7 +44,13 @@ export const migrations: ReadonlyArray<Migration> = [
 export const print = (schema: string): string =>
   [
     ...Ddl.bookkeeping(schema),
-    ...migrations.flatMap(({ id, name, statements }) => [...statements(schema), Ddl.record(schema, id, name)])
+    ...migrations.map(({ id, name, statements }) =>
+      Ddl.unless(
+        `${Ddl.applied(schema)} where id = ${id}`,
+        [...statements(schema), Ddl.record(schema, id, name)],
+        "migration"
+      )
+    )
   ].map((statement) => `${statement};\n`).join("\n")
 
 /**

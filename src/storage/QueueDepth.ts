@@ -7,6 +7,7 @@ import * as Effect from "effect/Effect"
 import type { Tables } from "./Browse.ts"
 import type { Count } from "./TaskPages.ts"
 import * as TaskPages from "./TaskPages.ts"
+import * as Times from "./Times.ts"
 
 /**
  * @category models
@@ -106,7 +107,9 @@ interface Processing {
   readonly cut: boolean
 }
 
-const age = "greatest(extract(epoch from now() - greatest(t.run_at, t.created_at)), 0)::float8 * 1000"
+const age = `greatest(extract(epoch from now() - ${
+  Times.bounded("greatest(t.run_at, t.created_at)")
+}), 0)::float8 * 1000`
 
 const inPlace = `t.status = 'queued' and t.type = places.type and t.queue = places.queue
             and t.priority = places.priority`

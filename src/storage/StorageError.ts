@@ -61,3 +61,24 @@ export const fromSqlError = (operation: string, error: SqlError.SqlError): Stora
       : error.reason.cause ?? error
   })
 }
+
+/**
+ * What a server's refusal that does not pass by itself is about.
+ *
+ * - `values`: what was written; the same will be refused again
+ * - `statement`: whatever is written, until somebody gives a right back or puts a table in its place
+ * - `entry`: what an owner's trigger or policy says of this row, now; it may think otherwise in a moment
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const scope = ({ cause, sqlState = "" }: StorageError): "values" | "statement" | "entry" => {
+  const { constraint, routine, where } = cause as { readonly [field: string]: string | undefined }
+  // A trigger can raise any code.
+  if (where?.includes("PL/") === true) return "entry"
+  // Data exceptions, JSON that is nested too deep, null where none may be, and what a constraint says by its own name.
+  if (/^(22|54001|23502)/.test(sqlState) || (sqlState === "23514" && constraint !== undefined)) return "values"
+  return /^(0A|26|28|3D|3F|42|58)/.test(sqlState) && where === undefined && routine !== "ExecWithCheckOptions"
+    ? "statement"
+    : "entry"
+}

@@ -16,6 +16,7 @@ import * as Names from "./Names.ts"
 import * as Parameters from "./Parameters.ts"
 import * as StorageError from "./StorageError.ts"
 import { failure, idOf, over } from "./TaskTable.ts"
+import * as Times from "./Times.ts"
 
 /**
  * Where a follower of a task stands.
@@ -164,13 +165,14 @@ const columnsOf = (cursors: ReadonlyArray<Cursor>) => [
  */
 export const pages = (s: string): string => `
 select place, task_type, status, task_epoch, "over", case when fits then epoch end as epoch, seq, type,
-       case when fits then data::text end as data, created_at, found, last_seq, last_type, error, started_at, closed_at
+       case when fits then data::text end as data, found, last_seq, last_type, error,
+       ${["created_at", "started_at", "closed_at"].map(Times.column).join(",\n       ")}
   from (
 select f.place, t.type as task_type, t.status, t.epoch as task_epoch, ${over} as "over",
        e.epoch, e.seq, e.type, e.data, e.created_at, e.found,
        coalesce(sum(e.size) over (order by f.place, e.epoch, e.seq rows unbounded preceding) - e.size < $6, true) as fits,
        coalesce(last.seq, 0) as last_seq, last.type as last_type,
-       case when ${over} and coalesce(last.type not in ('done', 'error', 'cancelled'), true) then t.error::text end as error,
+       case when ${over} and last.type is distinct from 'error' then t.error::text end as error,
        t.started_at, coalesce(t.finished_at, t.started_at, t.created_at) as closed_at
   from unnest($1::bigint[], $2::bigint[], $3::int[]) with ordinality as f(id, epoch, seq, place)
   join ${s}.tasks t on t.id = f.id

@@ -11,8 +11,9 @@ import * as TaskEvent from "../TaskEvent.ts"
 import type { Tables } from "./Browse.ts"
 import * as EventTable from "./EventTable.ts"
 import * as Parameters from "./Parameters.ts"
-import * as TaskPages from "./TaskPages.ts"
+import type * as TaskPages from "./TaskPages.ts"
 import { idOf } from "./TaskTable.ts"
+import * as Times from "./Times.ts"
 
 /**
  * A larger value is left out, and its size told. In bytes of JSON text.
@@ -70,8 +71,7 @@ select t.id, t.type, t.queue, t.status, t.priority, t.attempts, t.max_attempts, 
        ${columns.tag ? "t.tag" : "null"} as tag, ${columns.userId ? "t.user_id" : "null"} as user_id,
        ${columns.uniqueKey ? "t.unique_key" : "null"} as unique_key,
        ${columns.timeout ? "t.timeout_ms" : "null::int"} as timeout_ms,
-       ${TaskPages.time("created_at")}, ${TaskPages.time("run_at")}, ${TaskPages.time("started_at")},
-       ${TaskPages.time("finished_at")}, ${TaskPages.time("lease_expires_at")},
+       ${times.map(Times.column).join(", ")},
        now() as now, t.run_at <= now() as due,
        ${value("payload")}, ${value("result")}, ${value("error")},
        ${columns.metadata ? value("metadata") : "'{}' as metadata, null::int as metadata_bytes"}
@@ -107,6 +107,8 @@ select e.epoch, e.type, e.created_at,
     }))
   }
 })
+
+const times = ["t.created_at", "t.run_at", "t.started_at", "t.finished_at", "t.lease_expires_at"]
 
 type Column = "payload" | "result" | "error" | "metadata"
 

@@ -15,6 +15,7 @@ import type { Status } from "../TaskQueue.ts"
 import type { Tables } from "./Browse.ts"
 import type { OptionalColumns } from "./Contract.ts"
 import * as Parameters from "./Parameters.ts"
+import * as Times from "./Times.ts"
 
 /**
  * Narrows; what is left out matches everything.
@@ -231,7 +232,7 @@ const walk = (
       (s) => `
 select t.id, t.type, t.queue, t.status, t.priority, t.attempts, t.max_attempts,
        ${columns.tag ? "t.tag" : "null"} as tag, ${columns.userId ? "t.user_id" : "null"} as user_id, t.locked_by,
-       ${time("created_at")}, ${time("run_at")}, ${time("started_at")}, ${time("finished_at")},
+       ${["t.created_at", "t.run_at", "t.started_at", "t.finished_at"].map(Times.column).join(", ")},
        (case when jsonb_typeof(t.error -> 'kind') = 'string' and jsonb_typeof(t.error -> 'tag') = 'string'
              and jsonb_typeof(t.error -> 'message') = 'string'
             then jsonb_build_object('kind', t.error -> 'kind', 'tag', left(t.error ->> 'tag', 200),
@@ -357,16 +358,6 @@ const idIn = (q: string | undefined) => {
   const id = q !== undefined && /^[1-9]\d{0,18}$/.test(q) ? BigInt(q) : undefined
   return id !== undefined && isId(id) ? id : undefined
 }
-
-/**
- * A time that JavaScript has: `infinity` is the last one.
- *
- * @category columns
- * @since 0.1.0
- */
-export const time = (column: string): string =>
-  `case when t.${column} is not null
-            then greatest(least(t.${column}, '9999-12-31 23:59:59.999Z'), '0001-01-01 00:00:00Z') end as ${column}`
 
 type Add = (parameter: unknown) => string
 

@@ -17,6 +17,7 @@ import type { Stats, Status, StoredTask } from "../TaskQueue.ts"
 import * as Names from "./Names.ts"
 import * as Parameters from "./Parameters.ts"
 import * as StorageError from "./StorageError.ts"
+import * as Times from "./Times.ts"
 
 /**
  * A task that is not stored yet. `null` leaves a value to its default; the JSON is text already.
@@ -178,7 +179,7 @@ select $1, n.queue, n.priority::smallint, n.payload::jsonb, n.max_attempts, n.ti
          unique_key, tag, user_id, metadata, place)
  order by n.place
     on conflict (type, unique_key) where unique_key is not null and status in ('queued', 'processing') do nothing
-returning id, unique_key, run_at, created_at`
+returning id, unique_key, ${Times.column("run_at")}, ${Times.column("created_at")}`
 
 // served by tasks_unique_key_idx
 const holders = (s: string) => `
@@ -211,13 +212,15 @@ select status, locked_by is not null as held, exists (select from requeued) as c
   from ${s}.tasks
  where id = $1`
 
-// `infinity` is a time that JavaScript does not have
+const times = ["run_at", "lease_expires_at", "created_at", "started_at", "finished_at"].map(Times.column).join(
+  ",\n       "
+)
+
 const taskColumns = (value: (column: string) => string) =>
   `id, type, queue, status, priority, error::text as error,
        ${["payload", "result", "metadata"].map(value).join(", ")},
-       greatest(least(run_at, '9999-12-31 23:59:59.999Z'), '0001-01-01 00:00:00Z') as run_at,
-       attempts, max_attempts, timeout_ms, epoch, locked_by, lease_expires_at, unique_key, tag, user_id,
-       created_at, started_at, finished_at`
+       attempts, max_attempts, timeout_ms, epoch, locked_by, unique_key, tag, user_id,
+       ${times}`
 
 const find = (s: string) => `
 select ${taskColumns((column) => `${column}::text as ${column}`)}

@@ -6,6 +6,7 @@
 import type { OptionalColumns } from "./Contract.ts"
 import * as Names from "./Names.ts"
 import * as Parameters from "./Parameters.ts"
+import * as Times from "./Times.ts"
 
 /**
  * Something that a running task said.
@@ -40,11 +41,12 @@ export interface OutcomeEntry {
   readonly delayMillis: number | null
   /** Whether the attempt is not charged. */
   readonly refund: boolean
-  /** What closes the claim, and whether it is written (a plain task's `done` is not). */
-  readonly closing: "done" | "error" | "retry" | "released"
+  /** What closes the claim, whatever status stays; null for nothing, where the database refuses it. */
+  readonly closing: "done" | "error" | "retry" | "released" | null
   readonly closingSeq: number
   /** With `unwoundMs` where the handler was interrupted because of a cancel. */
   readonly closingData: string
+  /** Whether `closing` is written (a plain task's `done` is not). */
   readonly announce: boolean
 }
 
@@ -62,6 +64,8 @@ export interface Written {
   readonly overruled: ReadonlyArray<bigint>
   /** Which of the events are not stored, as the claim was not this worker's: their places in the list, from 1. */
   readonly refused: ReadonlyArray<number>
+  /** Which of them are not stored, nor the outcomes of their tasks, as somebody else has locked their tasks. */
+  readonly blocked: ReadonlyArray<number>
 }
 
 // PostgreSQL takes a notification of less than 8,000 bytes.
@@ -75,16 +79,24 @@ const notificationBytes = 7999
  * Events of a claim that this worker has lost are not stored, and it is told which. Repeating the statement changes nothing.
  * Rows are looked up one by one from the values given: a plan that began with the rows would walk all that are locked.
  *
+ * A closing event comes after whatever is stored: a worker that puts back what it does not know, as the server has lost an
+ * outcome, cannot know its events either.
+ *
  * @category statements
  * @since 0.1.0
  */
-export const statement = (s: string, schema: string, columns: OptionalColumns): string => `
-with said as (
+export const statement = (
+  s: string,
+  schema: string,
+  columns: OptionalColumns,
+  referencing: boolean
+): string => `
+with ${referencing ? free(s) : ""}said as (
   insert into ${s}.task_events (task_id, epoch, seq, type, data)
   select event.task_id, event.epoch, event.seq, event.type, event.data::jsonb
     from unnest($2::bigint[], $3::bigint[], $4::int[], $5::text[], $6::text[])
       as event(task_id, epoch, seq, type, data)
-   where ${holder(s)} = $1
+   where ${holder(s)} = $1${referencing ? " and event.task_id in (select id from free)" : ""}
       on conflict do nothing
   returning task_id
 ), held as materialized (
@@ -96,7 +108,9 @@ with said as (
        order by id
     ) outcome cross join lateral (
       select t.status as found, t.ctid as place from ${s}.tasks t
-       where t.id = outcome.id and t.epoch = outcome.epoch and t.locked_by = $1
+       where t.id = outcome.id and t.epoch = outcome.epoch and t.locked_by = $1${
+  referencing ? "\n         and (t.id <> all($2::bigint[]) or t.id in (select id from free))" : ""
+}
          for no key update skip locked
     ) mine
 ), settled as (
@@ -118,10 +132,12 @@ with said as (
     t.error, held.found, held.closing, held.seq, held.data, held.announce, held.delay
 ), closed as (
   insert into ${s}.task_events (task_id, epoch, seq, type, data)
-  select id, epoch, seq,
+  select id, epoch,
+         greatest(seq, (select max(e.seq) + 1 from ${s}.task_events e
+                         where e.task_id = settled.id and e.epoch = settled.epoch)),
          case found when 'processing' then closing when 'completed' then 'done' when 'failed' then 'error'
                     when 'queued' then 'released' else found end,
-         jsonb_build_object('startedAt', started_at, 'worker', $1::text)
+         jsonb_build_object('startedAt', ${Times.bounded("started_at")}, 'worker', $1::text)
            || case found when 'processing' then data::jsonb - 'unwoundMs'
                          when 'failed' then coalesce(error, '{"kind": "failure", "tag": "Unknown", "message": ""}')
                                               || '{"willRetry": false}'
@@ -132,7 +148,7 @@ with said as (
            || case when found = 'processing' and delay is not null
                 then jsonb_build_object('runAt', run_at) else '{}' end
     from settled
-   where found <> 'processing' or announce
+   where closing is not null and (found <> 'processing' or announce)
       on conflict do nothing
 )
 select (select array_agg(id) from settled) as accepted,
@@ -152,7 +168,61 @@ select (select array_agg(id) from settled) as accepted,
          where (select count(*) from said) < cardinality($2::bigint[])
            and ${holder(s)} is distinct from $1
            and (select true from ${s}.task_events e
-                 where e.task_id = event.task_id and e.epoch = event.epoch and e.seq = event.seq) is null) as refused`
+                 where e.task_id = event.task_id and e.epoch = event.epoch and e.seq = event.seq) is null) as refused,
+       ${referencing ? blocked(s) : "null::int[]"} as blocked`
+
+/** Whether all there is to say of a claim is its result. */
+export const isPlain = ({ announce, status }: OutcomeEntry): boolean => status === "completed" && !announce
+
+/**
+ * Outcomes that are nothing but a result, which nearly all are: a third of the work. What it does not take, because it is
+ * locked, cancelled or no longer this worker's, is for the other statement to judge.
+ */
+export const completions = (s: string, schema: string): string => `
+with held as materialized (
+  select mine.place, outcome.result
+    from unnest($2::bigint[], $3::bigint[], $4::text[]) as outcome(id, epoch, result)
+   cross join lateral (
+      select t.ctid as place from ${s}.tasks t
+       where t.id = outcome.id and t.epoch = outcome.epoch and t.locked_by = $1 and t.status = 'processing'
+         for no key update skip locked
+    ) mine
+), settled as (
+  update ${s}.tasks t
+     set status = 'completed', result = held.result::jsonb, finished_at = now(), locked_by = null, lease_expires_at = null
+    from held
+   where t.ctid = held.place
+  returning t.id
+)
+select array_agg(id) as accepted,
+       pg_notify(${Names.literal(Names.channel(schema, "task_events"))},
+         case when length(string_agg(id::text, ',')) <= ${notificationBytes} then string_agg(id::text, ',') else '*' end
+       ) as told
+  from settled having count(*) > 0`
+
+export const completionParameters = (
+  workerId: string,
+  outcomes: ReadonlyArray<OutcomeEntry>
+): ReadonlyArray<unknown> => [
+  workerId,
+  Parameters.int8(outcomes.map((_) => _.taskId)),
+  Parameters.int8(outcomes.map((_) => _.epoch)),
+  Parameters.text(outcomes.map((_) => _.result))
+]
+
+// Where events refer to tasks by a foreign key, an insert would wait for whoever has locked their task for update.
+const free = (s: string) =>
+  `free as materialized (
+  select task.id
+    from (select distinct unnest($2::bigint[]) as id order by id) event
+   cross join lateral (select t.id from ${s}.tasks t where t.id = event.id for key share skip locked) task
+), `
+
+const blocked = (s: string) =>
+  `(
+       select array_agg(event.place::int order by event.place)
+         from unnest($2::bigint[], $3::bigint[]) with ordinality as event(task_id, epoch, place)
+        where ${holder(s)} = $1 and event.task_id not in (select id from free))`
 
 const holder = (s: string) =>
   `(select t.locked_by from ${s}.tasks t where t.id = event.task_id and t.epoch = event.epoch)`

@@ -6,6 +6,7 @@
  *
  * @since 0.1.0
  */
+import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -14,7 +15,9 @@ import type { StorageError } from "../storage/StorageError.ts"
 import { TaskStore } from "../storage/TaskStore.ts"
 import * as Loop from "./Loop.ts"
 import { Measures } from "./Measures.ts"
+import { Problems } from "./Problems.ts"
 import { Pulses } from "./Pulse.ts"
+import { inHalves, SetAside } from "./SetAside.ts"
 import { Settings } from "./Settings.ts"
 import { Supervisor } from "./Supervisor.ts"
 import { WakeUps } from "./WakeUps.ts"
@@ -32,7 +35,7 @@ export class CancelWatcher extends Context.Service<CancelWatcher, {
   static readonly layer: Layer.Layer<
     CancelWatcher,
     never,
-    TaskStore | Supervisor | WakeUps | Measures | Pulses | Settings
+    TaskStore | Supervisor | WakeUps | Measures | Problems | Pulses | Settings
   > = Layer.effect(
     CancelWatcher,
     Effect.gen(function*() {
@@ -46,15 +49,25 @@ export class CancelWatcher extends Context.Service<CancelWatcher, {
       // Cancelled before the reply of their claim was here. They are looked at with the next poll, unless they come earlier.
       const early = new Set<bigint>()
 
+      const aside = new SetAside(yield* Clock.Clock, yield* Problems, "be looked at for a cancel")
+
       const look = (ids: ReadonlyArray<bigint>): Effect.Effect<void, StorageError> =>
-        ids.length === 0
-          ? Effect.void
-          : Effect.map(store.cancelled(workerId, ids), (rows) => {
-            for (const row of rows) {
+        Effect.suspend(() => {
+          const except = aside.ids()
+          return inHalves(
+            ids.filter((id) => !except.includes(id)),
+            (some) => store.cancelled(workerId, some),
+            aside.add
+          )
+        }).pipe(
+          Effect.map((answers) => {
+            aside.passed()
+            for (const row of answers.flat()) {
               const interrupted = supervisor.interrupt(row, "cancelled")
               if (interrupted && row.cancelledForMillis !== null) cancelSeconds.observe(row.cancelledForMillis / 1000)
             }
           })
+        )
 
       const all = Effect.suspend(() => {
         early.clear()

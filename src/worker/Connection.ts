@@ -23,7 +23,7 @@ import { Settings } from "./Settings.ts"
  * @since 0.1.0
  */
 export class Connection extends Context.Service<Connection, {
-  readonly sql: PgClient.PgClient
+  readonly sql: SqlClient.SqlClient
   readonly config: PgClient.PgClientConfig
   readonly report: Contract.Report
   /** Whether notifications arrive. */
@@ -59,17 +59,22 @@ export const make = Effect.gen(function*() {
   }
   const sql = yield* reaching(StorageError.refine("connect to the database")(Db.controlPool(client)))
   const report = yield* reaching(Contract.check(sql, schema))
+  yield* Effect.forEach(
+    report.doubts,
+    (reason) => Effect.logWarning("the database may refuse what a worker writes").pipe(Effect.annotateLogs({ reason })),
+    { discard: true }
+  )
   const listening = notifications === "on" || (notifications === "auto" && (yield* reaching(delivers(config, sql))))
   return Connection.of({ sql, config, report, listening })
 })
 
 // `listen` succeeds behind a pooler in transaction mode, and nothing ever arrives.
-const delivers = (config: PgClient.PgClientConfig, sql: PgClient.PgClient) =>
+const delivers = (config: PgClient.PgClientConfig, sql: SqlClient.SqlClient) =>
   Effect.gen(function*() {
     const channel = `spindle_probe_${yield* Random.nextIntBetween(0, 2 ** 31)}`
     const connection = yield* PgConnection.make({ ...config, multiplex: false, applicationName: "spindle probe" })
     const queue = yield* connection.listen(channel)
-    yield* sql.notify(channel, "")
+    yield* sql`select pg_notify(${channel}, '')`
     const delivered = Option.isSome(yield* Effect.timeoutOption(Queue.take(queue), "2 seconds"))
     if (!delivered) {
       yield* Effect.logWarning(

@@ -4,8 +4,9 @@
  * @since 0.1.0
  */
 import * as Effect from "effect/Effect"
-import * as Predicate from "effect/Predicate"
 import type { Entry } from "../HandlerRegistry.ts"
+import * as Thrown from "../internal/Thrown.ts"
+import type { StorageError } from "../storage/StorageError.ts"
 import type * as TaskEvent from "../TaskEvent.ts"
 import * as Storable from "./Storable.ts"
 
@@ -19,13 +20,16 @@ const maxStack = 16 * 1024
  * @since 0.1.0
  */
 export const failure = (entry: Entry, error: unknown): Effect.Effect<TaskEvent.Failure> =>
-  Effect.match(entry.encodeError(error), {
-    onFailure: () => describe("failure", error),
-    onSuccess: (data) => ({
-      ...describe("failure", error),
-      ...(JSON.stringify(data).length <= Storable.maxBytes ? { data } : undefined)
+  Effect.suspend(() => entry.encodeError(error)).pipe(
+    Effect.map((json) => {
+      const text = JSON.stringify(json)
+      return text.length <= Storable.maxBytes ? { data: JSON.parse(text) } : undefined
+    }),
+    Effect.matchCause({
+      onFailure: () => describe("failure", error),
+      onSuccess: (data) => ({ ...describe("failure", error), ...data })
     })
-  })
+  )
 
 /**
  * A bug in the handler.
@@ -34,7 +38,7 @@ export const failure = (entry: Entry, error: unknown): Effect.Effect<TaskEvent.F
  * @since 0.1.0
  */
 export const defect = (defect: unknown): TaskEvent.Failure => {
-  const stack = defect instanceof Error ? defect.stack : undefined
+  const stack = Thrown.stackOf(defect)
   return { ...describe("defect", defect), ...(stack === undefined ? {} : { stack: stack.slice(0, maxStack) }) }
 }
 
@@ -86,7 +90,7 @@ export const interrupted: TaskEvent.Failure = {
 export const rejected = (error: { readonly message: string }): TaskEvent.Failure => ({
   kind: "rejected",
   tag: "InvalidPayload",
-  message: error.message.slice(0, maxMessage)
+  message: Thrown.messageOf(error).slice(0, maxMessage)
 })
 
 /**
@@ -101,21 +105,20 @@ export const tooLarge = (what: "payload" | "result", limit: number): TaskEvent.F
   message: `The ${what} is larger than ${limit} bytes of JSON`
 })
 
-const describe = (kind: TaskEvent.Failure["kind"], error: unknown): TaskEvent.Failure => ({
-  kind,
-  tag: (Predicate.hasProperty(error, "_tag") && typeof error._tag === "string"
-    ? error._tag
-    : error instanceof Error
-    ? error.name
-    : "Error").slice(0, 200),
-  message: messageOf(error).slice(0, maxMessage)
+/**
+ * The payload cannot be read.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const unreadable = (error: StorageError): TaskEvent.Failure => ({
+  kind: "rejected",
+  tag: "UnreadablePayload",
+  message: error.message.slice(0, maxMessage)
 })
 
-const messageOf = (error: unknown): string => {
-  if (Predicate.hasProperty(error, "message") && typeof error.message === "string" && error.message !== "") {
-    return error.message
-  }
-  if (typeof error === "string") return error
-  if (Predicate.hasProperty(error, "_tag")) return String(error._tag)
-  return error instanceof Error ? error.name : Object.prototype.toString.call(error)
-}
+const describe = (kind: TaskEvent.Failure["kind"], error: unknown): TaskEvent.Failure => ({
+  kind,
+  tag: Thrown.tagOf(error).slice(0, 200),
+  message: Thrown.messageOf(error).slice(0, maxMessage)
+})

@@ -20,7 +20,9 @@ import { type Attempt, keyOf, monotonicMillis } from "./Attempt.ts"
 import { Claimer } from "./Claimer.ts"
 import * as Loop from "./Loop.ts"
 import { Measures } from "./Measures.ts"
+import { Problems } from "./Problems.ts"
 import { Pulses } from "./Pulse.ts"
+import { inHalves, isOfRows, SetAside } from "./SetAside.ts"
 import { Settings } from "./Settings.ts"
 import { Supervisor } from "./Supervisor.ts"
 
@@ -37,7 +39,7 @@ export class LeaseKeeper extends Context.Service<LeaseKeeper, {
   static readonly layer: Layer.Layer<
     LeaseKeeper,
     never,
-    TaskStore | Supervisor | Claimer | Measures | Pulses | Settings
+    TaskStore | Supervisor | Claimer | Measures | Problems | Pulses | Settings
   > = Layer.effect(
     LeaseKeeper,
     Effect.gen(function*() {
@@ -49,6 +51,7 @@ export class LeaseKeeper extends Context.Service<LeaseKeeper, {
       const { leaseMillis, workerId } = yield* Settings
       const clock = yield* Clock.Clock
       const now = () => monotonicMillis(clock)
+      const aside = new SetAside(clock, yield* Problems, "be renewed")
       let renewedAt = now()
 
       const lose = ({ row }: Attempt) => {
@@ -57,6 +60,22 @@ export class LeaseKeeper extends Context.Service<LeaseKeeper, {
 
       const missed = Effect.sync(() => {
         measures.heartbeatsMissed++
+      })
+
+      // What is its own is told in any case: a lease that cannot be renewed is not one that was lost.
+      const renewAll = Effect.suspend(() => {
+        const givenUp = [...supervisor.held()].flatMap((attempt) => attempt.givenUp ? attempt.row.id : [])
+        const except = [...aside.ids(), ...givenUp]
+        return store.renew(workerId, leaseMillis, except).pipe(
+          Effect.catchIf(isOfRows, () =>
+            Effect.tap(store.own(workerId), (own) =>
+              inHalves(
+                own.flatMap(({ id }) => except.includes(id) ? [] : id),
+                (ids) => store.renewThese(workerId, leaseMillis, ids),
+                aside.add
+              ))),
+          Effect.tap(() => Effect.sync(() => aside.passed()))
+        )
       })
 
       const renew: Loop.Turn<StorageError> = Effect.gen(function*() {
@@ -68,7 +87,7 @@ export class LeaseKeeper extends Context.Service<LeaseKeeper, {
         const sentAt = now()
         const before = new Set([...supervisor.held()].map(({ key }) => key))
         const answer = yield* Effect.tapError(
-          Db.patiently(store.renew(workerId, leaseMillis), leaseMillis / 4),
+          Db.patiently(renewAll, leaseMillis / 4),
           () => missed
         )
         if (Option.isNone(answer)) {

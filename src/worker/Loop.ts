@@ -84,16 +84,20 @@ export const turns = (pulse: Pulse, turn: Turn<StorageError>): Effect.Effect<nev
 
 /**
  * The same in every interval of the pulse, which is also the longest pause after a failure: when the database is back, leases
- * are renewed before anybody sweeps them.
+ * are renewed before anybody sweeps them. `pause` can make the next turn come earlier.
  *
  * @category combinators
  * @since 0.1.0
  */
-export const every = (pulse: Pulse, turn: Turn<StorageError>): Effect.Effect<never> =>
+export const every = (
+  pulse: Pulse,
+  turn: Turn<StorageError>,
+  pause = () => pulse.intervalMillis
+): Effect.Effect<never> =>
   forever(
     pulse,
     Effect.andThen(
-      Effect.sleep(pulse.intervalMillis),
+      Effect.suspend(() => Effect.sleep(pause())),
       persistently(pulse, turn, Math.min(pulse.intervalMillis, lastPauseMillis))
     )
   )

@@ -28,7 +28,7 @@ export type Outcome = Data.TaggedEnum<{
   Retry: { readonly error: TaskEvent.Failure; readonly delay: Duration.Duration }
   Snoozed: { readonly delay: Duration.Duration }
   Cancelled: {}
-  Released: { readonly reason: "shutdown" | "lease_expired" }
+  Released: { readonly reason: "shutdown" | "lease_expired" | "snooze" }
 }>
 
 /**

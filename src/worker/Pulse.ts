@@ -59,6 +59,11 @@ export class Pulse {
     })
   }
 
+  /** For how long what it does now has not succeeded; 0 while it rests. */
+  busyMillis(now: number): number {
+    return Math.max(0, now - (this.dueAt - this.intervalMillis - allowanceMillis))
+  }
+
   stands(now: number): boolean {
     return !this.died && now > this.dueAt
   }

@@ -4,7 +4,7 @@
  */
 import type * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
-import type { StorageError } from "../storage/StorageError.ts"
+import { scope, type StorageError } from "../storage/StorageError.ts"
 import { monotonicMillis } from "./Attempt.ts"
 import type { Problems } from "./Problems.ts"
 
@@ -38,6 +38,24 @@ export class SetAside {
     return [...this.entries].filter(([, { until }]) => until > now).map(([id]) => id)
   }
 
+  /** All that are left out, or would be if their pause were not over. */
+  all(): ReadonlyArray<bigint> {
+    return this.entries.size === 0 ? [] : [...this.entries.keys()]
+  }
+
+  /** What may be tried again, by itself. */
+  over(): ReadonlyArray<bigint> {
+    if (this.entries.size === 0) return []
+    const now = monotonicMillis(this.clock)
+    return [...this.entries].filter(([, { until }]) => until <= now).map(([id]) => id)
+  }
+
+  /** It was taken, or is gone. */
+  resolve(id: bigint): void {
+    this.entries.delete(id)
+    this.problems.resolve(this.key(id))
+  }
+
   /** The database refused the row. */
   readonly add = (id: bigint, error: StorageError): Effect.Effect<void> =>
     Effect.suspend(() => {
@@ -58,8 +76,7 @@ export class SetAside {
     const now = monotonicMillis(this.clock)
     for (const [id, { until }] of this.entries) {
       if (until > now) continue
-      this.entries.delete(id)
-      this.problems.resolve(this.key(id))
+      this.resolve(id)
     }
   }
 
@@ -69,22 +86,28 @@ export class SetAside {
 }
 
 /**
- * Runs a statement over all of `ids`; where it is refused, over each half by itself, until what is refused is alone.
- * Transient errors are the caller's.
+ * Runs a statement over all of `held`; where it is refused, over each half by itself, until what is refused is alone.
+ * Transient errors are the caller's, and so is what any row would be refused for.
  */
-export const inHalves = <A>(
-  ids: ReadonlyArray<bigint>,
-  run: (ids: ReadonlyArray<bigint>) => Effect.Effect<A, StorageError>,
-  refused: (id: bigint, error: StorageError) => Effect.Effect<void>
+export const inHalves = <A, H extends bigint | { readonly id: bigint }>(
+  held: ReadonlyArray<H>,
+  run: (held: ReadonlyArray<H>) => Effect.Effect<A, StorageError>,
+  refused: (id: bigint, error: StorageError) => Effect.Effect<void, StorageError>
 ): Effect.Effect<ReadonlyArray<A>, StorageError> =>
-  ids.length === 0 ? Effect.succeed([]) : run(ids).pipe(
+  held.length === 0 ? Effect.succeed([]) : run(held).pipe(
     Effect.map((answer): ReadonlyArray<A> => [answer]),
-    Effect.catchIf((error) => !error.transient, (error) => {
-      if (ids.length === 1) return Effect.as(refused(ids[0]!, error), [])
-      const middle = ids.length >> 1
+    Effect.catchIf(isOfRows, (error) => {
+      if (held.length === 1) {
+        const [row] = held
+        return Effect.as(refused(typeof row === "object" ? row.id : row!, error), [])
+      }
+      const middle = held.length >> 1
       return Effect.map(
-        Effect.all([inHalves(ids.slice(0, middle), run, refused), inHalves(ids.slice(middle), run, refused)]),
+        Effect.all([inHalves(held.slice(0, middle), run, refused), inHalves(held.slice(middle), run, refused)]),
         ([first, second]) => [...first, ...second]
       )
     })
   )
+
+/** Whether a statement may be refused because of one of its rows. */
+export const isOfRows = (error: StorageError): boolean => !error.transient && scope(error) !== "statement"

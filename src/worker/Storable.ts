@@ -34,7 +34,8 @@ const suspicious = /\\u(0000|d[89a-f])/
  * @since 0.1.0
  */
 export const make = (json: Schema.Json): Storable => {
-  const text = JSON.stringify(json)
+  // Nothing at all, as a schema that takes anything lets it pass, is null.
+  const text = JSON.stringify(json) ?? "null"
   if (!suspicious.test(text)) return { text, sanitized: false }
   const cleaned = JSON.stringify(clean(json))
   return { text: cleaned, sanitized: cleaned !== text }

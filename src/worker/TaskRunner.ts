@@ -15,8 +15,10 @@ import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type { Entry } from "../HandlerRegistry.ts"
 import * as Json from "../internal/Json.ts"
+import * as Thrown from "../internal/Thrown.ts"
 import * as RetryPolicy from "../RetryPolicy.ts"
-import { maxPayloadBytes } from "../storage/Claim.ts"
+import * as Payload from "../storage/Payload.ts"
+import type { StorageError } from "../storage/StorageError.ts"
 import * as Task from "../Task.ts"
 import * as TaskEvent from "../TaskEvent.ts"
 import type { Attempt } from "./Attempt.ts"
@@ -35,6 +37,8 @@ export interface Context {
   readonly workerId: string
   readonly journal: Journal["Service"]
   readonly isShuttingDown: Effect.Effect<boolean>
+  /** Reads what the claim was too small for. Never ends when the task is no longer this worker's. */
+  readonly bring: (attempt: Attempt) => Effect.Effect<void, StorageError>
 }
 
 /**
@@ -50,10 +54,11 @@ export const run = (
   entry: Entry,
   scope: Scope.Closeable
 ): Effect.Effect<Outcome, never, Scope.Scope> =>
-  Effect.exit(Effect.interruptible(handle(worker, attempt, entry))).pipe(
+  Effect.exit(Effect.interruptible(Effect.suspend(() => handle(worker, attempt, entry)))).pipe(
     Effect.flatMap((exit) => close(scope, exit)),
     Effect.flatMap((exit) => conclude(attempt, entry, exit)),
-    Effect.catchCause((cause) => Effect.succeed(Outcome.Failed({ error: Failures.defect(Cause.squash(cause)) })))
+    // A codec, a result or an error that throws when it is used is a bug of the handler's like any other.
+    Effect.catchCause((cause) => died(attempt, entry, Cause.squash(cause)))
   )
 
 // A finalizer that dies takes the attempt with it.
@@ -79,8 +84,14 @@ const handle = (
   attempt: Attempt,
   entry: Entry
 ): Effect.Effect<unknown, unknown, Scope.Scope> => {
+  if (attempt.row.later) {
+    return Effect.flatMap(
+      Effect.mapError(worker.bring(attempt), (error) => new Rejected(Failures.unreadable(error))),
+      () => handle(worker, attempt, entry)
+    )
+  }
   const { metadata, payload } = attempt.row
-  if (payload === undefined) return Effect.fail(new Rejected(Failures.tooLarge("payload", maxPayloadBytes)))
+  if (payload === undefined) return Effect.fail(new Rejected(Failures.tooLarge("payload", Payload.maxBytes)))
   const issue = Json.inexact(payload, "payload") ?? Json.inexactIn(metadata, "metadata")
   if (issue !== undefined) return Effect.fail(new Rejected(Failures.rejected({ message: issue })))
   return Effect.flatMap(
@@ -123,20 +134,20 @@ const conclude = (attempt: Attempt, entry: Entry, exit: Exit.Exit<unknown, unkno
   if (Cause.hasInterrupts(cause) && attempt.interruption !== undefined) {
     return interrupted(attempt, entry, attempt.interruption)
   }
-  const died = cause.reasons.find(Cause.isDieReason)
-  if (died !== undefined) {
-    return decide(attempt, entry, RetryPolicy.Failed.Defect({ defect: died.defect }), Failures.defect(died.defect))
-  }
+  const death = cause.reasons.find(Cause.isDieReason)
+  if (death !== undefined) return died(attempt, entry, death.defect)
   const failed = Cause.findErrorOption(cause)
   if (Option.isNone(failed)) {
     return decide(attempt, entry, RetryPolicy.Failed.Interrupted(), Failures.interrupted)
   }
   const error = failed.value
-  if (error instanceof Rejected) return Effect.succeed(Outcome.Failed({ error: error.failure }))
-  if (error instanceof Task.Discard) return Effect.succeed(Outcome.Failed({ error: Failures.discarded(error.cause) }))
-  if (error instanceof Task.Snooze) return Effect.succeed(Outcome.Snoozed({ delay: delayOf(error) }))
-  if (error instanceof Task.Retry) {
-    const failure = Failures.retry(error.cause)
+  if (Thrown.isInstance(error, Rejected)) return Effect.succeed(Outcome.Failed({ error: error.failure }))
+  if (Thrown.isInstance(error, Task.Discard)) {
+    return Effect.succeed(Outcome.Failed({ error: Failures.discarded(Thrown.property(error, "cause")) }))
+  }
+  if (Thrown.isInstance(error, Task.Snooze)) return Effect.succeed(Outcome.Snoozed({ delay: delayOf(error) }))
+  if (Thrown.isInstance(error, Task.Retry)) {
+    const failure = Failures.retry(Thrown.property(error, "cause"))
     return Effect.succeed(
       attempt.row.attempts < attempt.row.maxAttempts
         ? Outcome.Retry({ error: failure, delay: delayOf(error) })
@@ -151,7 +162,7 @@ const conclude = (attempt: Attempt, entry: Entry, exit: Exit.Exit<unknown, unkno
 
 const complete = (attempt: Attempt, entry: Entry, value: unknown): Effect.Effect<Outcome> =>
   Effect.matchEffect(entry.encodeSuccess(value), {
-    onFailure: (error) => decide(attempt, entry, RetryPolicy.Failed.Defect({ defect: error }), Failures.defect(error)),
+    onFailure: (error) => died(attempt, entry, error),
     onSuccess: (result: Schema.Json) => {
       const stored = Storable.make(result)
       return Effect.succeed(
@@ -179,6 +190,9 @@ const interrupted = (attempt: Attempt, entry: Entry, interruption: NonNullable<A
       )
   }
 }
+
+const died = (attempt: Attempt, entry: Entry, defect: unknown) =>
+  decide(attempt, entry, RetryPolicy.Failed.Defect({ defect }), Failures.defect(defect))
 
 const decide = (
   attempt: Attempt,

@@ -17,6 +17,8 @@ import * as Loop from "./Loop.ts"
 import { Pulses } from "./Pulse.ts"
 import { Settings } from "./Settings.ts"
 
+const mostNamed = 100
+
 /**
  * @category services
  * @since 0.1.0
@@ -24,6 +26,8 @@ import { Settings } from "./Settings.ts"
 export class WakeUps extends Context.Service<WakeUps, {
   /** Open since something may have become claimable. */
   readonly queued: Latch.Latch
+  /** What was said to have something queued since this was last asked; `all` when more may have been. */
+  readonly named: () => { readonly all: boolean; readonly queues: ReadonlySet<string> }
   /** Ids that were said to be cancelled; undefined asks to look at all. */
   readonly cancelled: Queue.Queue<bigint | undefined>
   /** Since when notifications do not arrive, in milliseconds of the monotonic clock; undefined while they do. */
@@ -42,21 +46,35 @@ export class WakeUps extends Context.Service<WakeUps, {
       const cancelled = yield* Queue.sliding<bigint | undefined>(10_000)
       const cancelledChannel = Names.channel(schema, "task_cancelled")
       let lostSince: number | undefined = now()
-      if (!listening) return WakeUps.of({ queued, cancelled, lostSince: () => lostSince, run: Effect.never })
+      let queues = new Set<string>()
+      let all = false
+      const named = () => {
+        const said = { all, queues }
+        queues = new Set()
+        all = false
+        return said
+      }
+      if (!listening) return WakeUps.of({ queued, named, cancelled, lostSince: () => lostSince, run: Effect.never })
       const pulse = (yield* Pulses).make("taking notifications")
-      const signals = yield* Listener.make(config, [Names.channel(schema, "task_queued"), cancelledChannel], () => {
+      const lost = () => {
         lostSince ??= now()
-      })
+      }
+      const signals = yield* Listener.make(config, [Names.channel(schema, "task_queued"), cancelledChannel], lost, true)
       const take = (signal: Listener.Signal) => {
         if (signal._tag === "Subscribed") {
           lostSince = undefined
+          all = true
           queued.openUnsafe()
           Queue.offerUnsafe(cancelled, undefined)
-        } else if (signal.channel !== cancelledChannel) queued.openUnsafe()
-        else if (/^\d{1,19}$/.test(signal.payload)) Queue.offerUnsafe(cancelled, BigInt(signal.payload))
+        } else if (signal.channel !== cancelledChannel) {
+          if (queues.size < mostNamed) queues.add(signal.payload)
+          else all = true
+          queued.openUnsafe()
+        } else if (/^\d{1,19}$/.test(signal.payload)) Queue.offerUnsafe(cancelled, BigInt(signal.payload))
       }
       return WakeUps.of({
         queued,
+        named,
         cancelled,
         lostSince: () => lostSince,
         run: Loop.forever(pulse, Effect.map(pulse.rest(Queue.take(signals)), take))

@@ -201,6 +201,25 @@ describe("AiGenerateFields", () => {
         })
       }))
 
+    const large = "1970670598291982290"
+    it.effect.each<readonly [string, ReadonlyArray<string>, string, boolean]>([
+      ["as a text", [large, "1970670598291982291"], `"${large}"`, true],
+      ["as a number", [large, "1970670598291999999"], large, true],
+      ["as a number that stands for another, too", [large, "1970670598291982291"], large, false],
+      ["as a number that is no record's", ["1970670598291999999"], large, false]
+    ])("keeps an id of many digits that the model writes %s", ([_, ids, written, isFound]) =>
+      Effect.gen(function*() {
+        const answer = says(`{"values": [{"recordId": ${written}, "field": "km", "value": 1}]}`)
+        const { events, exit, of } = yield* run(
+          { mode: "values", fields: [fields[0]], records: ids.map((id) => ({ id })) },
+          answer,
+          answer
+        )
+        assert.deepStrictEqual(of("value"), isFound ? [{ _tag: "value", ...value(large, "km", 1) }] : [])
+        if (isFound) assert.deepInclude(yield* exit, { values: [value(large, "km", 1)] })
+        else assert.include(JSON.stringify(events), "Expected the id of a record, got 197067059829198")
+      }))
+
     it.effect.each<readonly [string, object, string]>([
       ["an unknown record", value("b", "km", 1), "Expected the id of a record, got \"b\"\n  at [\"recordId\"]"],
       ["an unknown field", value("a", "depth", 1), "Expected the name of a field, got \"depth\"\n  at [\"field\"]"],

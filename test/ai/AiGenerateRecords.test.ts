@@ -337,6 +337,29 @@ describe("AiGenerateRecords", () => {
         assert.deepInclude(yield* exit, { records: rivers(1, 2) })
       }))
 
+    it.effect.each<readonly [string, Parts]>([
+      ["breaks then", Stream.concat(says(JSON.stringify(rivers(1, 2))), Stream.fail(rateLimited))],
+      [
+        "breaks before its last bracket",
+        Stream.concat(deltas(JSON.stringify(rivers(1, 2)).slice(0, -1)), Stream.fail(rateLimited))
+      ]
+    ])("is none if everything is there, and the answer %s", ([_, parts]) =>
+      Effect.gen(function*() {
+        const { asked, exit } = yield* run({}, parts)
+        assert.deepInclude(yield* exit, { records: rivers(1, 2) })
+        assert.lengthOf(asked, 1)
+      }))
+
+    it.effect("leaves what a list that is complete has too few to the second request", () =>
+      Effect.gen(function*() {
+        const { exit } = yield* run(
+          {},
+          Stream.concat(deltas(JSON.stringify(rivers(1, 1))), Stream.fail(rateLimited)),
+          saysJson(rivers(2, 2))
+        )
+        assert.deepInclude(yield* exit, { records: rivers(1, 2) })
+      }))
+
     it.effect("leaves room for no usage", () =>
       Effect.gen(function*() {
         const { exit, of } = yield* run(

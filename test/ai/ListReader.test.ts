@@ -97,6 +97,24 @@ describe("ListReader", () => {
     }
   })
 
+  const list = "{\"records\": [{\"a\": 1}]}"
+  it.each<readonly [string, number]>([
+    [`<think>Perhaps {"records": [{"a": 9}]}? No: {"a": [</think>${list}`, 1],
+    [`\n <thinking>[{"a": 9}]</think></thinking>\n\n${list}`, 1],
+    [`<think></think><think>[{"a": 9}]</think> [{"a": 1}]`, 1],
+    [`<th${list}`, 1],
+    [`<thinker>${list}</thinker>`, 1],
+    [`I <think>${list}`, 1],
+    [`<think>${list}`, 0],
+    ["<thi", 0]
+  ])("passes over thoughts: %s", (text, count) => {
+    for (const pieces of [[text], text.split("")]) {
+      const { elements, state } = read(...pieces)
+      assert.deepStrictEqual(elements, [{ a: 1 }].slice(0, count))
+      assert.strictEqual(state, count === 0 ? "empty" : "closed")
+    }
+  })
+
   it.each<readonly [string, ListReader.State]>([
     ["{\"records\": [{\"a\": 1}, {\"a\":", "open"],
     ["{\"records\": [{\"a\": 1}", "open"],

@@ -7,7 +7,11 @@ import type * as ModelError from "../../src/ai/ModelError.ts"
 const read = (parts: Stream.Stream<Response.StreamPartEncoded, AiError.AiError>, model?: string) =>
   Effect.gen(function*() {
     const pieces: Array<ModelAnswer.Text | ModelAnswer.End> = []
-    const error = yield* ModelAnswer.stream([{ role: "user", content: "hi" }], { model }).pipe(
+    const counts: Array<readonly [ModelAnswer.Usage, string]> = []
+    const counted = (usage: ModelAnswer.Usage, model: string) => {
+      counts.push([usage, model])
+    }
+    const error = yield* ModelAnswer.stream([{ role: "user", content: "hi" }], { model }, counted).pipe(
       Stream.runForEach((piece) => Effect.sync(() => pieces.push(piece))),
       Effect.as(undefined),
       Effect.catch((error: ModelError.ModelError) => Effect.succeed(error)),
@@ -16,7 +20,7 @@ const read = (parts: Stream.Stream<Response.StreamPartEncoded, AiError.AiError>,
         LanguageModel.make({ generateText: () => Effect.die("it streams"), streamText: () => parts })
       ))
     )
-    return { pieces, error }
+    return { pieces, error, counts }
   })
 
 const delta = (text: string) => ({ type: "text-delta", id: "1", delta: text }) as const
@@ -48,6 +52,30 @@ describe("ModelAnswer", () => {
           usage: { inputTokens: 3, outputTokens: 0, totalTokens: 3 },
           model: "m-2"
         }
+      ])
+    }))
+
+  it.effect("tells what is counted as soon as it is", () =>
+    Effect.gen(function*() {
+      const usage = (count: number) => ({ inputTokens: 3, outputTokens: count, totalTokens: 3 + count })
+      const { counts, pieces } = yield* read(Stream.make(
+        { ...metadata("m-1"), metadata: { a: { usage: "none" }, b: null, c: { usage: usage(1) } } },
+        delta("a"),
+        { type: "response-metadata", metadata: { c: { usage: usage(2) } } },
+        finish("stop")
+      ))
+      assert.deepStrictEqual(counts, [1, 2, 0].map((count) => [usage(count), "m-1"] as const))
+      assert.lengthOf(pieces, 2)
+    }))
+
+  it.effect("ends with its stream, and as it was said last", () =>
+    Effect.gen(function*() {
+      const { pieces } = yield* read(Stream.make(delta("a"), finish("stop"), delta("b\uD83D"), finish("length")))
+      assert.deepStrictEqual(pieces.map((piece) => piece._tag === "Text" ? piece.text : piece.reason), [
+        "a",
+        "b",
+        "\uFFFD",
+        "length"
       ])
     }))
 

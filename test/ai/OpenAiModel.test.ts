@@ -68,6 +68,19 @@ describe("OpenAiModel", () => {
         assert.deepStrictEqual(OpenAiModel.providerOf(own), { host: "localhost:11434", model: undefined })
       }))
 
+    it.effect("says how long a provider may be silent", () =>
+      Effect.gen(function*() {
+        const env = { OPENAI_API_KEY: key }
+        assert.isUndefined(Option.getOrThrow(yield* given(env)).idleTimeout)
+        assert.strictEqual(Option.getOrThrow(yield* given({ ...env, AI_IDLE_TIMEOUT: "100" })).idleTimeout, 100)
+        for (const bad of ["99", "86400001", "1s"]) {
+          assert.include(
+            (yield* Effect.flip(given({ AI_IDLE_TIMEOUT: bad }))).message,
+            `AI_IDLE_TIMEOUT is "${bad}", but must be a whole number of milliseconds from 100 to 86400000`
+          )
+        }
+      }))
+
     it.effect("makes a layer of it", () =>
       Effect.gen(function*() {
         const server = yield* ModelServer.make(ModelServer.says("hi"))
@@ -335,6 +348,7 @@ describe("OpenAiModel", () => {
             ["text-start", "2"],
             ["text-delta a", "2"],
             ["text-delta b", "2"],
+            ["response-metadata", false],
             ["text-end", "2"],
             ["finish", false]
           ]
@@ -357,17 +371,52 @@ describe("OpenAiModel", () => {
         )
         const exchange = yield* server.next
         yield* TestClock.adjust("1 hour")
+        yield* exchange.send(begin, ": it reads the prompt\n\n")
+        yield* TestClock.adjust("1 hour")
         for (const piece of ["a", "b", "c"]) {
           const seen = events.length
           yield* exchange.send(text(piece))
           while (events.length === seen) yield* Effect.promise(() => new Promise(setImmediate))
           assert.deepStrictEqual(events.at(-1), { _tag: "text_delta", text: piece })
-          yield* TestClock.adjust("1 hour")
+          yield* TestClock.adjust("59 seconds")
+          yield* exchange.send(": a comment keeps the connection alive\n\n")
+          yield* TestClock.adjust("59 seconds")
         }
-        yield* exchange.send(": a comment keeps the connection alive\n\n", finish(), done)
+        yield* exchange.send(finish(), done)
         yield* exchange.end
         assert.strictEqual((yield* Fiber.join(fiber)).text, "abc")
       }))
+
+    it.effect.each<readonly [string, string, OpenAiModel.Options, Duration.Duration]>([
+      ["text", text("a"), {}, Duration.minutes(1)],
+      ["thoughts", chunk({ reasoning: "hm" }), { idleTimeout: 500 }, Duration.millis(500)],
+      ["half an answer that is no stream", "{\"choices\": [", { idleTimeout: "2 minutes" }, Duration.minutes(2)]
+    ])(
+      "is given up after %s and a silence, with its connection",
+      ([_, piece, options, timeout]) =>
+        Effect.gen(function*() {
+          const server = yield* ModelServer.make()
+          const fiber = yield* LanguageModel.generateText({ prompt: "hi" }).pipe(
+            Effect.provide(layer(server, options)),
+            Effect.forkChild
+          )
+          const exchange = yield* server.next
+          yield* exchange.send(piece)
+          yield* Effect.andThen(
+            TestClock.adjust(timeout),
+            Effect.promise(() => new Promise(setImmediate))
+          ).pipe(Effect.repeat({ until: () => fiber.pollUnsafe() !== undefined }))
+          const { reason } = yield* Effect.flip(Fiber.join(fiber))
+          assert.strictEqual(reason._tag, "InternalProviderError")
+          assert.include(
+            reason.message,
+            `nothing came from the provider for ${
+              Duration.format(timeout)
+            } (AI_IDLE_TIMEOUT), and the answer has no end`
+          )
+          assert.isFalse((yield* exchange.closed).complete)
+        })
+    )
 
     it.effect.each<readonly [string, ReadonlyArray<string>, object]>([
       ["no usage", [text("a"), finish(), done], { usage: null, finishReason: "stop" }],
@@ -622,20 +671,14 @@ describe("OpenAiModel", () => {
       [
         "a page where a stream should be",
         (exchange) => exchange.reply(200, "<html></html>", { "content-type": "text/html" }),
-        "MalformedOutput",
+        "InvalidRequest",
         "answered with text/html and not with a stream of events"
       ],
       [
         "a page without end",
-        (exchange) => exchange.open({ "content-type": "text/html" }),
-        "MalformedOutput",
+        (exchange) => Effect.andThen(exchange.open({ "content-type": "text/html" }), exchange.send("<html>")),
+        "InvalidRequest",
         "answered with text/html and not with a stream of events"
-      ],
-      [
-        "a whole answer where a stream should be",
-        (exchange) => exchange.reply(200, { choices: [{ message: { content: "hi" } }] }),
-        "MalformedOutput",
-        "answered with application/json and not with a stream of events"
       ],
       [
         "an error with the status of a success",
@@ -646,8 +689,8 @@ describe("OpenAiModel", () => {
       [
         "a path that is none, with the status of a success",
         (exchange) => exchange.reply(200, { error: "Unexpected endpoint or method. (POST /chat/completions)" }),
-        "ModelUnavailable",
-        "Unexpected endpoint or method. (POST /chat/completions)"
+        "InvalidRequest",
+        "Unexpected endpoint or method. (POST /chat/completions) (POST http://127.0.0.1:"
       ],
       [
         "a stream cut in the middle",
@@ -663,7 +706,7 @@ describe("OpenAiModel", () => {
       ],
       [
         "a stream that ends without a finish",
-        sends(begin, text("Hel"), done),
+        sends(begin, text("Hel")),
         "MalformedOutput",
         "Invalid response: the stream ended before the model had finished"
       ],

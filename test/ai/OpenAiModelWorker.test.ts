@@ -175,7 +175,7 @@ describe("ai_response", () => {
         const id = yield* insert({ prompt: "hi" })
         const exchange = yield* server.next
         yield* exchange.send(begin, text("Hel"), finish(), usage)
-        yield* Harness.eventually("the usage", typesOf(id), (types) => types.includes("usage"))
+        yield* Harness.eventually("the text", textsOf(id), (texts) => texts.length === 1)
         assert.isTrue(yield* Harness.cancel(id))
         assert.isFalse((yield* exchange.closed).complete)
         yield* Harness.awaitOver(id)

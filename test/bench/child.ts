@@ -33,6 +33,27 @@ const calls = (implementation: Implementation) => {
   let connected: Connected | undefined
   return {
     prepare: implementation.prepare,
+    fill: async ({ tasks, url }) => implementation.fill?.(url, tasks),
+    produce: async ({ atOnce, bulk, tasks, url }) => {
+      const { enqueue, stop } = await implementation.produce!(url)
+      let next = 1
+      const produce = async (last: number) => {
+        while (next <= last) {
+          const from = next
+          next += bulk
+          await enqueue(from, bulk)
+        }
+      }
+      const all = (last: number) => Promise.all(Array.from({ length: atOnce }, () => produce(last)))
+      // What comes first warms both sides up.
+      const warm = Math.ceil(tasks / 10 / bulk) * bulk
+      await all(warm)
+      const start = now()
+      await all(warm + tasks)
+      const took = now() - start
+      await stop()
+      return took
+    },
     connect: async (options) => {
       expected = options.expected
       record = options.record

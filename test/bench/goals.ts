@@ -21,6 +21,52 @@ export const throughput: Goal = {
   unit: "×"
 }
 
+export const throughputOfCeiling: Goal = { ...throughput, id: "G1", what: "drain, × ceiling", due: 0.65, aimed: 0.8 }
+
+/** With a local queue of 500; it deletes what is done. */
+export const throughputOfGraphile: Goal = { ...throughput, id: "G1", what: "drain, × graphile", due: 1, aimed: 1.25 }
+
+export const throughputOfBestGraphile: Goal = {
+  ...throughput,
+  id: "G1",
+  what: "drain, × graphile at its best",
+  due: 0.8,
+  aimed: 1
+}
+
+export const throughputOfPgBoss: Goal = { ...throughput, what: "drain, × best pg-boss", due: 1.6, aimed: 2.1 }
+
+export const workerCpu: Goal = {
+  id: "G5",
+  what: "worker CPU per task, × ceiling",
+  better: "lower",
+  due: 2,
+  aimed: 1.5,
+  unit: "×"
+}
+
+export const serverCpu: Goal = { ...workerCpu, what: "server CPU per task, × ceiling", due: 1.35, aimed: 1.15 }
+
+export const slots: Goal = {
+  id: "G6",
+  what: "500 slots of 20 ms, × ideal time",
+  better: "lower",
+  due: 1.5,
+  aimed: 1.2,
+  unit: "×"
+}
+
+export const enqueue: Goal = {
+  id: "G8",
+  what: "single enqueues, 32 at a time, × plain insert",
+  better: "higher",
+  due: 0.45,
+  aimed: 1.5,
+  unit: "×"
+}
+
+export const enqueueBulk: Goal = { ...enqueue, what: "bulk enqueue, × plain bulk", due: 0.7, aimed: 0.9 }
+
 export const throughputElsewhere = (concurrency: number): Goal => ({
   id: "G3",
   what: `drain at concurrency ${concurrency}, × naive`,

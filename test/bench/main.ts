@@ -8,20 +8,27 @@ import { describe } from "./machine.ts"
 import { print, progress } from "./output.ts"
 import { Program } from "./program.ts"
 import { markdown, type Section, writeInto } from "./report.ts"
+import * as Rivals from "./rivals/load.ts"
 import * as Server from "./server.ts"
 import { parse, type Settings, usage, type WorkloadName } from "./settings.ts"
 import * as Cancel from "./workloads/cancel.ts"
 import * as Drain from "./workloads/drain.ts"
+import * as Enqueue from "./workloads/enqueue.ts"
 import * as Followers from "./workloads/followers.ts"
 import * as History from "./workloads/history.ts"
 import * as Idle from "./workloads/idle.ts"
 import * as Pickup from "./workloads/pickup.ts"
+import * as Slots from "./workloads/slots.ts"
 import * as Streams from "./workloads/streams.ts"
 
 const run = (workload: WorkloadName, settings: Settings) => {
   switch (workload) {
     case "drain":
       return Effect.forEach(settings.concurrency, (concurrency) => Drain.workload(settings, concurrency))
+    case "slots":
+      return Effect.map(Slots.workload(settings), Array.of<Section>)
+    case "enqueue":
+      return Enqueue.workload(settings)
     case "pickup":
       return Effect.map(Pickup.workload(settings), Array.of<Section>)
     case "idle":
@@ -51,6 +58,8 @@ const main = Effect.gen(function*() {
     catch: (cause) => new BenchError({ message: cause instanceof Error ? cause.message : String(cause) })
   })
   if (settings === undefined) return yield* print(usage)
+  const compares = settings.workloads.some((workload) => workload === "drain" || workload === "slots")
+  if (compares && settings.systems.some(({ own }) => own !== undefined)) Rivals.install()
   yield* Effect.provide(bench(settings), Layer.merge(Program.layer, Server.layer))
 }).pipe(
   Effect.catchTag("BenchError", ({ message }) =>

@@ -2,8 +2,10 @@
  * What the bench asks of a worker process, and what a system provides to be measured in one.
  */
 
-/** `end` is a no-op; `wait` runs until it is cancelled. */
-export type Job = "end" | "wait"
+/** `end` is a no-op; `sleep` takes `sleepMillis`; `wait` runs until it is cancelled. */
+export type Job = "end" | "sleep" | "wait"
+
+export const sleepMillis = 20
 
 /** How the worker of one run is set up. */
 export interface ConnectOptions {
@@ -33,10 +35,22 @@ export interface Samples {
   readonly interrupted: ReadonlyArray<Mark>
 }
 
+/** `bulk` is how many tasks one call takes; 1 is the call for a single one. */
+export interface Production {
+  readonly url: string
+  readonly tasks: number
+  readonly atOnce: number
+  readonly bulk: number
+}
+
 /** The calls a worker process answers over IPC. */
 export interface Calls {
   /** Creates the system's tables. */
   readonly prepare: (url: string) => Promise<void>
+  /** Queues tasks through the system's own bulk call. */
+  readonly fill: (order: { readonly url: string; readonly tasks: number }) => Promise<void>
+  /** Enqueues tasks one by one, so many at a time, or in bulks of so many, and gives the milliseconds that took. */
+  readonly produce: (order: Production) => Promise<number>
   /** Opens and warms the connections, and claims nothing yet. */
   readonly connect: (options: ConnectOptions) => Promise<void>
   /** Starts the worker. */
@@ -61,11 +75,28 @@ export interface Connected {
   readonly stop: () => Promise<void>
 }
 
+/** A producer that is connected. */
+export interface Producer {
+  readonly enqueue: (from: number, tasks: number) => Promise<unknown>
+  readonly stop: () => Promise<void>
+}
+
 /** What a system provides to be measured. */
 export interface Implementation {
   readonly prepare: (url: string) => Promise<void>
+  /** What a producer uses, connected and warm: one call that stores so many tasks. */
+  readonly produce?: ((url: string) => Promise<Producer>) | undefined
+  /** Of a system whose table is its own making. */
+  readonly fill?: ((url: string, tasks: number) => Promise<void>) | undefined
   readonly connect: (options: ConnectOptions, recorder: Recorder) => Promise<Connected>
 }
+
+/** What every system is given: about 75 bytes of JSON. */
+export const payload = (order: number) => ({
+  to: `user${order}@example.com`,
+  subject: "Your receipt",
+  order
+})
 
 /** How many connections every system opens before the clock starts. */
 export const connections = 10

@@ -4,7 +4,17 @@
 import { parseArgs } from "node:util"
 import { type System, systems } from "./systems.ts"
 
-export const workloadNames = ["drain", "pickup", "idle", "cancel", "followers", "streams", "history"] as const
+export const workloadNames = [
+  "drain",
+  "slots",
+  "enqueue",
+  "pickup",
+  "idle",
+  "cancel",
+  "followers",
+  "streams",
+  "history"
+] as const
 
 export type WorkloadName = typeof workloadNames[number]
 
@@ -19,11 +29,11 @@ export interface Settings {
 
 export const usage = `npm run bench -- [workload ...] [options]
 
-  workloads             drain, pickup, idle, cancel and followers by default; streams and history take some minutes more
+  workloads             drain, slots, enqueue, pickup, idle, cancel and followers by default; streams and history take some minutes more
   --rounds <n>          rounds of every measurement (3)
   --tasks <n>           tasks of a drain (50000)
   --concurrency <n,n>   concurrencies of the drain (50); the goals name 10, 50 and 100
-  --only <system,…>     spindle, naive
+  --only <system,…>     ${systems.map(({ name }) => name).join(", ")}: all in drains, the first two elsewhere
   --write <file>        also put the report between the markers of a Markdown file
   --help
 
@@ -50,7 +60,7 @@ export const parse = (args: ReadonlyArray<string>): Settings | undefined => {
       rounds: { type: "string", default: "3" },
       tasks: { type: "string", default: "50000" },
       concurrency: { type: "string", default: "50" },
-      only: { type: "string", default: "spindle,naive" },
+      only: { type: "string", default: systems.map(({ name }) => name).join() },
       write: { type: "string" },
       help: { type: "boolean", default: false }
     }
@@ -58,7 +68,7 @@ export const parse = (args: ReadonlyArray<string>): Settings | undefined => {
   if (values.help) return undefined
   return {
     workloads: positionals.length === 0
-      ? ["drain", "pickup", "idle", "cancel", "followers"]
+      ? ["drain", "slots", "enqueue", "pickup", "idle", "cancel", "followers"]
       : list("workload", positionals.join(","), workloadNames, String),
     systems: list("--only", values.only, systems, ({ name }) => name),
     rounds: count("--rounds", values.rounds),

@@ -6,8 +6,10 @@
 import type { Implementation } from "./protocol.ts"
 
 export interface System {
-  readonly name: "spindle" | "naive"
+  readonly name: "spindle" | "naive" | "ceiling" | "graphile" | "graphile-5000" | "pg-boss"
   readonly table: string
+  /** Has a table of its own making: it is filled through its own bulk call, and asked for what is left and what is done. */
+  readonly own?: { readonly first: string; readonly unfinished: string; readonly completed: string } | undefined
   /** Channels its producer has to notify by itself; a system with triggers has none. */
   readonly channels?: { readonly queued: string; readonly cancelled: string } | undefined
   /** Loaded by the worker process only. */
@@ -27,7 +29,54 @@ export const naive: System = {
   load: async () => (await import("./systems/naive.ts")).naive
 }
 
-export const systems: ReadonlyArray<System> = [spindle, naive]
+/** What the same tables allow when nothing but claims and completions is done. */
+export const ceiling: System = {
+  name: "ceiling",
+  table: "ceiling.tasks",
+  load: async () => (await import("./systems/ceiling.ts")).ceiling
+}
+
+const graphileJobs = {
+  table: "graphile_worker._private_jobs",
+  // It deletes what is done.
+  own: {
+    first: "select min(id)::text as first from graphile_worker._private_jobs",
+    unfinished: `select exists (
+      select from graphile_worker._private_jobs where id between $1 and $2
+    ) as unfinished`,
+    completed: `select ($2::bigint - $1::bigint + 1 - count(*))::int as completed
+      from graphile_worker._private_jobs where id between $1 and $2`
+  }
+}
+
+export const graphile: System = {
+  name: "graphile",
+  ...graphileJobs,
+  load: async () => (await import("./systems/graphile.ts")).graphile(500)
+}
+
+export const graphile5000: System = {
+  name: "graphile-5000",
+  ...graphileJobs,
+  load: async () => (await import("./systems/graphile.ts")).graphile(5000)
+}
+
+export const pgBoss: System = {
+  name: "pg-boss",
+  table: "pgboss.job",
+  own: {
+    first: "select '1' as first",
+    unfinished: `select exists (
+      select from pgboss.job where name = 'bench' and state < 'completed' and $1::bigint <= $2::bigint
+    ) as unfinished`,
+    // A batch keeps no results.
+    completed: `select count(*)::int as completed from pgboss.job
+      where name = 'bench' and state = 'completed' and $1::bigint <= $2::bigint`
+  },
+  load: async () => (await import("./systems/pgBoss.ts")).pgBoss
+}
+
+export const systems: ReadonlyArray<System> = [spindle, naive, ceiling, graphile, graphile5000, pgBoss]
 
 const payload = (order: string) =>
   `jsonb_build_object('to', 'user' || ${order} || '@example.com', 'subject', 'Your receipt', 'order', ${order})`
@@ -61,16 +110,18 @@ export const cancel = ({ channels, table }: System, notifications: boolean): str
 }
 
 /** The first of the queued tasks, whose ids have no gaps. */
-export const firstQueued = ({ table }: System): string =>
-  `select min(id)::text as first from ${table} where status = 'queued'`
+export const firstQueued = ({ own, table }: System): string =>
+  own?.first ?? `select min(id)::text as first from ${table} where status = 'queued'`
 
 /** Whether a task from `$1` to `$2` is unfinished. */
-export const unfinished = ({ table }: System): string => `
+export const unfinished = ({ own, table }: System): string =>
+  own?.unfinished ?? `
   select exists (
     select from ${table} where id between $1 and $2 and status in ('queued', 'processing')
   ) as unfinished`
 
 /** How many tasks from `$1` to `$2` are completed with their result kept. */
-export const completed = ({ table }: System): string => `
+export const completed = ({ own, table }: System): string =>
+  own?.completed ?? `
   select count(*)::int as completed from ${table}
   where id between $1 and $2 and status = 'completed' and result is not null`

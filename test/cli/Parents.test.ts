@@ -5,10 +5,12 @@ import { TestDatabase } from "../support/TestDatabase.ts"
 
 layer(TestDatabase.layer, { excludeTestServices: true })("a service that npm has started", (it) => {
   // Each command is followed by another: a shell becomes the last one itself.
-  it.effect.each([
-    { who: "its shell", signal: "SIGTERM", shell: "\"$@\"; true" },
-    { who: "the parent of its shell", signal: "SIGKILL", shell: "sh -c '\"$@\"; true' sh \"$@\"; true" }
-  ] as const)("ends in order with $who, at $signal", ({ shell, signal }) =>
+  it.effect.each(
+    [
+      { who: "its shell", signal: "SIGTERM", shell: "\"$@\"; true" },
+      { who: "the parent of its shell", signal: "SIGKILL", shell: "sh -c '\"$@\"; true' sh \"$@\"; true" }
+    ] as const
+  )("ends in order with $who, at $signal", ({ shell, signal }) =>
     Effect.gen(function*() {
       const { url } = yield* TestDatabase
       const env = { DATABASE_URL: Redacted.value(url), npm_lifecycle_event: "start" }

@@ -223,28 +223,122 @@ describe("without a tracer", () => {
 })
 
 describe("the variables", () => {
-  for (
-    const [name, value, allowed] of [
-      ["OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4318", "a URL such as http://127.0.0.1:4318"],
-      ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "nowhere", "a URL such as http://127.0.0.1:4318"],
-      ["OTEL_EXPORTER_OTLP_HEADERS", "no pair", "pairs such as key=value,other=value, percent-encoded"],
-      ["OTEL_RESOURCE_ATTRIBUTES", "a=%zz", "pairs such as key=value,other=value, percent-encoded"],
-      ["OTEL_EXPORTER_OTLP_PROTOCOL", "http/xml", "\"http/protobuf\" or \"http/json\""],
-      ["OTEL_EXPORTER_OTLP_COMPRESSION", "zip", "\"gzip\" or \"none\""],
-      ["OTEL_SDK_DISABLED", "perhaps", "\"true\" or \"false\""],
-      ["OTEL_TRACES_EXPORTER", "nowhere", "\"otlp\" or \"none\""],
-      ["OTEL_BSP_SCHEDULE_DELAY", "5s", "a whole number of milliseconds, at least 1"]
-    ] as const
-  ) {
-    it.effect(`refuse ${name}=${value}`, () =>
-      Effect.gen(function*() {
-        const error = yield* Effect.flip(build({ OTEL_EXPORTER_OTLP_ENDPOINT: "http://127.0.0.1:9", [name]: value }))
-        assert.strictEqual(
-          "message" in error.cause ? error.cause.message : "",
-          `${name} is ${JSON.stringify(value)}, but must be ${allowed}`
-        )
-      }))
-  }
+  const endpoint = { OTEL_EXPORTER_OTLP_ENDPOINT: "http://127.0.0.1:9" }
+  const url = "an http or https URL without user and password, such as http://127.0.0.1:4318"
+  const pairs = "pairs such as key=value,other=value, percent-encoded"
+  const millis = "a whole number of milliseconds, at least 1"
+
+  /** What is built from them, and the warnings. */
+  const read = Effect.fnUntraced(function*(env: Readonly<Record<string, string>>) {
+    const lines: Array<Harness.LogLine> = []
+    const built = yield* Effect.provide(build(env), Harness.keepLogs(lines))
+    return { tracer: built.tracer, flush: built.flush, warnings: lines.map(({ annotations }) => annotations) }
+  })
+
+  // Each waits a second for a collector that is not there.
+  const together = <const Case>(
+    cases: ReadonlyArray<Case>,
+    run: (given: Case) => Effect.Effect<void, never, Scope.Scope>
+  ) => Effect.forEach(cases, (given) => Effect.scoped(run(given)), { concurrency: "unbounded", discard: true })
+
+  it.live("do not stop it when they are malformed", () =>
+    together(
+      [
+        ["OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4318", url, false],
+        ["OTEL_EXPORTER_OTLP_ENDPOINT", "http://", url, false],
+        ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "nowhere", url],
+        ["OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "ftp://nowhere", url],
+        ["OTEL_RESOURCE_ATTRIBUTES", "a=%zz,b=1", pairs],
+        ["OTEL_RESOURCE_ATTRIBUTES", "a", pairs],
+        ["OTEL_EXPORTER_OTLP_PROTOCOL", "http/xml", "\"http/protobuf\" or \"http/json\" or \"grpc\""],
+        ["OTEL_EXPORTER_OTLP_COMPRESSION", "zip", "\"gzip\" or \"none\""],
+        ["OTEL_EXPORTER_OTLP_TIMEOUT", "10s", millis],
+        ["OTEL_EXPORTER_OTLP_METRICS_TIMEOUT", "0", millis],
+        ["OTEL_SDK_DISABLED", "1", "\"true\" or \"false\""],
+        ["OTEL_SDK_DISABLED", "yes", "\"true\" or \"false\""],
+        ["OTEL_TRACES_EXPORTER", "nowhere", "\"otlp\" or \"none\""],
+        ["OTEL_METRICS_EXPORTER", "otlp, nowhere", "\"otlp\" or \"none\""],
+        ["OTEL_BSP_SCHEDULE_DELAY", "5s", millis],
+        ["OTEL_BSP_SCHEDULE_DELAY", "-1", millis],
+        ["OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "1e99", "a whole number from 1 to 10000"],
+        ["OTEL_METRIC_EXPORT_INTERVAL", "NaN", millis],
+        [
+          "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE",
+          "sometimes",
+          "\"cumulative\" or \"delta\" or \"lowmemory\""
+        ]
+      ] as const,
+      ([variable, given, allowed, tracer = true]) =>
+        Effect.map(read({ ...endpoint, [variable]: given }), (built) => {
+          assert.deepStrictEqual(built.warnings, [{ variable, given, allowed }])
+          assert.strictEqual(Option.isSome(built.tracer), tracer, `${variable}=${given}`)
+        })
+    ))
+
+  it.live("are taken as they are usually written", () =>
+    together(
+      [
+        ["OTEL_TRACES_EXPORTER", "OTLP"],
+        ["OTEL_TRACES_EXPORTER", " otlp , none,"],
+        ["OTEL_TRACES_EXPORTER", ","],
+        ["OTEL_SDK_DISABLED", "FALSE"],
+        ["OTEL_EXPORTER_OTLP_PROTOCOL", "HTTP/JSON"],
+        ["OTEL_EXPORTER_OTLP_COMPRESSION", "GZip"],
+        ["OTEL_BSP_SCHEDULE_DELAY", " 5000 "],
+        ["OTEL_EXPORTER_OTLP_HEADERS", "a=b,,"],
+        ["OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", "LowMemory"],
+        ["OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", "Delta"]
+      ] as const,
+      ([variable, given]) =>
+        Effect.map(read({ ...endpoint, [variable]: given }), ({ tracer, warnings }) => {
+          assert.deepStrictEqual(warnings, [], `${variable}=${given}`)
+          assert.isTrue(Option.isSome(tracer))
+        })
+    ))
+
+  it.live("are not told with their secrets", () =>
+    Effect.gen(function*() {
+      const { tracer, warnings } = yield* read({
+        OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: "https://me:secret@collector.example/x?key=secret",
+        ...endpoint,
+        OTEL_EXPORTER_OTLP_HEADERS: "secret"
+      })
+      assert.isTrue(Option.isSome(tracer))
+      assert.deepStrictEqual(warnings, [
+        { variable: "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", given: "https://…@collector.example/x?…", allowed: url },
+        { variable: "OTEL_EXPORTER_OTLP_HEADERS", allowed: pairs }
+      ])
+    }))
+
+  it.live("count as not set where they are malformed, and so does what is wrong in headers", () =>
+    Effect.gen(function*() {
+      const collector = yield* Collector.make
+      const { flush, tracer, warnings } = yield* read({
+        OTEL_EXPORTER_OTLP_ENDPOINT: collector.url,
+        OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: "nowhere",
+        OTEL_EXPORTER_OTLP_TRACES_HEADERS: "wrong",
+        OTEL_EXPORTER_OTLP_HEADERS: "x-key=right,wrong,sp%20ace=1,x-line=a%0Ab,x-zz=%zz,x-snow=%E2%98%83",
+        OTEL_EXPORTER_OTLP_TRACES_PROTOCOL: "carrier pigeon",
+        OTEL_EXPORTER_OTLP_PROTOCOL: "HTTP/JSON",
+        OTEL_RESOURCE_ATTRIBUTES: "deployment.environment=test,wrong",
+        OTEL_METRICS_EXPORTER: "none"
+      })
+      assert.deepStrictEqual(warnings.map(({ variable }) => variable), [
+        "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+        "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL",
+        "OTEL_EXPORTER_OTLP_TRACES_HEADERS",
+        "OTEL_EXPORTER_OTLP_HEADERS",
+        "OTEL_RESOURCE_ATTRIBUTES"
+      ])
+      yield* Effect.void.pipe(
+        Effect.withSpan("one"),
+        Effect.provideService(Tracer.Tracer, Option.getOrThrow(tracer))
+      )
+      yield* flush
+      assert.strictEqual(collector.headers[0]!["x-key"], "right")
+      assert.notInclude(Object.keys(collector.headers[0]!).join(), "x-line")
+      assert.notProperty(collector.spans[0]!.resource, "deployment.environment")
+    }))
 
   it.live("are not read where nothing is exported", () =>
     Effect.gen(function*() {
@@ -258,37 +352,30 @@ describe("the variables", () => {
     }))
 
   it.live("of other exporters and protocols stop nothing, and are told of once", () =>
-    Effect.gen(function*() {
-      const lines: Array<Harness.LogLine> = []
-      for (
-        const [env, tracer, told] of [
-          [{ OTEL_TRACES_EXPORTER: "console" }, false, "traces console"],
-          [{ OTEL_METRICS_EXPORTER: "prometheus" }, true, "metrics prometheus"],
-          [{ OTEL_EXPORTER_OTLP_PROTOCOL: "grpc" }, false, "traces grpc, metrics grpc"],
-          [
-            { OTEL_EXPORTER_OTLP_PROTOCOL: "grpc", OTEL_EXPORTER_OTLP_TRACES_PROTOCOL: "http/json" },
-            true,
-            "metrics grpc"
-          ]
-        ] as const
-      ) {
-        lines.length = 0
-        const built = yield* Effect.provide(
-          build({ OTEL_EXPORTER_OTLP_ENDPOINT: "http://127.0.0.1:9", ...env }),
-          Harness.keepLogs(lines)
-        )
-        assert.strictEqual(Option.isSome(built.tracer), tracer)
-        assert.deepStrictEqual(lines.map(({ annotations }) => annotations["notExported"]), [told])
-      }
-    }))
+    together(
+      [
+        [{ OTEL_TRACES_EXPORTER: "console" }, false, "traces console"],
+        [{ OTEL_METRICS_EXPORTER: "prometheus" }, true, "metrics prometheus"],
+        [{ OTEL_TRACES_EXPORTER: "otlp,console" }, true, "traces console"],
+        [{ OTEL_TRACES_EXPORTER: "Zipkin, Console" }, false, "traces zipkin, traces console"],
+        [{ OTEL_EXPORTER_OTLP_PROTOCOL: "grpc" }, false, "traces grpc, metrics grpc"],
+        [{ OTEL_EXPORTER_OTLP_PROTOCOL: "grpc", OTEL_EXPORTER_OTLP_TRACES_PROTOCOL: "http/json" }, true, "metrics grpc"]
+      ] as const,
+      ([env, exported, notExported]) =>
+        Effect.map(read({ ...endpoint, ...env }), ({ tracer, warnings }) => {
+          assert.strictEqual(Option.isSome(tracer), exported)
+          assert.deepStrictEqual(warnings, [{ notExported }])
+        })
+    ))
 
   it.live("switch it off", () =>
     Effect.gen(function*() {
-      const endpoint = { OTEL_EXPORTER_OTLP_ENDPOINT: "http://127.0.0.1:9" }
       for (
         const env of [
           {},
           { ...endpoint, OTEL_SDK_DISABLED: "true" },
+          { ...endpoint, OTEL_SDK_DISABLED: "True" },
+          { ...endpoint, OTEL_TRACES_EXPORTER: "NONE", OTEL_METRICS_EXPORTER: "none" },
           { ...endpoint, OTEL_TRACES_EXPORTER: "none", OTEL_METRICS_EXPORTER: "none" }
         ]
       ) assert.isTrue(Option.isNone((yield* build(env as Readonly<Record<string, string>>)).tracer))
@@ -376,6 +463,25 @@ describe("a service with a collector", () => {
       assert.strictEqual(yield* service.ended, 0)
     }).pipe(Harness.onDatabase), 60_000)
 
+  it.live("sends it one request at a time, however many spans there are", () =>
+    Effect.gen(function*() {
+      const collector = yield* Collector.make
+      const { flush, tracer } = yield* build({
+        OTEL_EXPORTER_OTLP_ENDPOINT: collector.url,
+        OTEL_METRICS_EXPORTER: "none",
+        OTEL_BSP_MAX_EXPORT_BATCH_SIZE: "10",
+        ...json
+      })
+      yield* Effect.forEach(Array.from({ length: 200 }), () => Effect.withSpan(Effect.void, "one"), { discard: true })
+        .pipe(
+          Effect.provideService(Tracer.Tracer, Option.getOrThrow(tracer))
+        )
+      yield* flush
+      assert.lengthOf(collector.spans, 200)
+      assert.lengthOf(collector.headers, 20)
+      assert.strictEqual(collector.mostOpen(), 1)
+    }))
+
   it.live("ends in time beside one that takes connections and never answers", () =>
     Effect.gen(function*() {
       const silent = Net.createServer()
@@ -402,17 +508,22 @@ describe("a service with a collector", () => {
       assert.strictEqual(yield* service.ended, 0)
     }).pipe(Harness.onDatabase), 60_000)
 
-  it.live("does not start with a malformed variable", () =>
+  it.live("starts with malformed variables, and says so", () =>
     Effect.gen(function*() {
       const { url } = yield* TestDatabase
-      const { code, stderr } = yield* Cli.runIn(
-        { DATABASE_URL: Redacted.value(url), OTEL_EXPORTER_OTLP_ENDPOINT: "collector" },
+      const service = yield* Cli.spawn(
+        {
+          DATABASE_URL: Redacted.value(url),
+          OTEL_EXPORTER_OTLP_ENDPOINT: "collector",
+          OTEL_SDK_DISABLED: "1",
+          WORKER_HTTP_PORT: "off"
+        },
         ["start"]
       )
-      assert.strictEqual(code, 78)
-      assert.include(
-        stderr,
-        "OTEL_EXPORTER_OTLP_ENDPOINT is \"collector\", but must be a URL such as http://127.0.0.1:4318"
-      )
+      yield* service.says("worker started")
+      yield* service.says("variable=OTEL_EXPORTER_OTLP_ENDPOINT given=collector")
+      yield* service.says("variable=OTEL_SDK_DISABLED given=1")
+      yield* service.signal("SIGTERM")
+      assert.strictEqual(yield* service.ended, 0)
     }).pipe(Harness.onDatabase))
 })

@@ -167,7 +167,7 @@ describe("follow", () => {
           /^50 % {2}half\n3 tokens in, 4 out, m\nopened \{"a":1\}\nDone after \d+\.\d s\.\n$/
         )
         const { screen } = yield* onTerminal(id)
-        assert.match(screen, /^Hel\n50 % {2}half\nlo\[2J\n3 tokens in/)
+        assert.match(screen, /^Hel\n50 % {2}half\nlo\\u001b\[2J\n3 tokens in/)
 
         const rest = yield* Cli.run("follow", id, "--after", "1-2")
         assert.strictEqual(rest.stdout, "lo\u001b[2J\n")
@@ -248,6 +248,33 @@ layer(TestDatabase.layerEmpty)("the tables", (it) => {
         /The owner of the tables may add this, which buys .+\ncreate function "spindle"\.notify/
       )
       assert.notInclude(advice.stdout, new URL(Redacted.value(url)).password || "\0")
+    }))
+
+  it.effect("are refused with what forbids a worker's writes, and come with what may", () =>
+    Effect.gen(function*() {
+      const { url } = yield* TestDatabase
+      const execute = (statement: string) =>
+        Effect.flatMap(PgClient.PgClient, (sql) => sql.unsafe(statement)).pipe(
+          Effect.provide(TestDatabase.layerClient({ maxConnections: 1 }))
+        )
+      yield* execute("alter table spindle.task_events add constraint short check (seq < 1000)")
+      const may = yield* Cli.run("check")
+      assert.strictEqual(may.code, 0)
+      assert.include(
+        may.stdout,
+        "\n-- What a worker writes may be refused:\n--   the constraint short of spindle.task_events may refuse events: done"
+      )
+      yield* execute(
+        "alter table spindle.task_events add constraint few check (type in ('text_delta', 'done', 'error'))"
+      )
+      const missing = "spindle.task_events without the constraint few, which refuses events: retry, released, cancelled"
+      const refused = yield* Cli.run("check")
+      assert.strictEqual(refused.code, 1)
+      assert.include(refused.stdout, `Missing:\n--   ${missing}\n`)
+      const start = yield* Cli.runIn({ DATABASE_URL: Redacted.value(url) }, ["start"])
+      assert.strictEqual(start.code, 78)
+      assert.include(start.stderr, `The database lacks what a worker needs: ${missing}`)
+      yield* execute("alter table spindle.task_events drop constraint short, drop constraint few")
     }))
 
   it.effect("can be printed, for another schema too, and what is printed makes them", () =>

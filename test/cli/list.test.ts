@@ -89,9 +89,17 @@ layer(TestDatabase.layerSql())("list", (it) => {
       yield* insert({ type: "a", tag: "\x1b[2J\x07blue" })
       const { url } = yield* TestDatabase
       const { stdout } = yield* Cli.runIn({ DATABASE_URL: Redacted.value(url) }, ["list"], { terminal: true })
-      assert.include(stdout, "[2Jblue")
-      assert.notInclude(stdout, "\x1b")
-      assert.notInclude(stdout, "\x07")
+      assert.include(stdout, "  \\u001b[2J\\u0007blue\n")
+      assert.notMatch(stdout, /[^\P{Cc}\n]/u)
+
+      yield* insert({ type: "a", tag: "\u009b31m\u202ered\u2028\x7f" })
+      const environment = { DATABASE_URL: Redacted.value(url) }
+      const json = yield* Cli.runIn(environment, ["list", "--json", "--limit=1"], { terminal: true })
+      assert.include(json.stdout, "\\u009b31m\\u202ered\\u2028\\u007f")
+      assert.strictEqual(JSON.parse(json.stdout).tag, "\u009b31m\u202ered\u2028\x7f")
+      const wrong = yield* Cli.runIn(environment, ["list", "\u009b2J\x1b[31m"], { terminal: true })
+      assert.strictEqual(wrong.code, 64)
+      assert.include(wrong.stderr, "\\u009b2J\\u001b[31m")
     }))
 
   it.effect("refuses what is no status, number or task", () =>

@@ -1,6 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { ConfigProvider, Duration, Effect, Redacted, Result } from "effect"
 import * as Database from "../../src/config/Database.ts"
+import * as Hosts from "../../src/config/Hosts.ts"
 
 const decide = (env: Record<string, string>) => Database.config.parse(ConfigProvider.fromEnvRecord(env))
 
@@ -44,9 +45,9 @@ describe("which database", () => {
       assert.deepStrictEqual([
         found.username,
         found.password && Redacted.value(found.password),
-        found.port,
+        found.hosts[0].port,
         found.database,
-        found.host
+        found.hosts[0].host
       ], [username, password, port, database, "localhost"])
       assert.include(JSON.stringify(found), password === undefined ? "localhost" : "<redacted>")
     }))
@@ -61,18 +62,64 @@ describe("which database", () => {
     Effect.gen(function*() {
       const plain = yield* server({ DATABASE_URL: "postgresql://a%40b:p%2F%23@[::1]/my%20db" })
       assert.deepStrictEqual(
-        [plain.username, Redacted.value(plain.password!), plain.host, plain.port, plain.database],
+        [plain.username, Redacted.value(plain.password!), plain.hosts[0].host, plain.hosts[0].port, plain.database],
         ["a@b", "p/#", "::1", 5432, "my db"]
       )
       const url = "postgres://x:y@z:1/d?host=/var/run/postgresql&port=2&user=u&password=p&dbname=n" +
         "&application_name=me&options=-c%20jit%3Doff&connect_timeout=7&target_session_attrs=any"
       const full = yield* server({ DATABASE_URL: url })
       assert.deepStrictEqual(
-        [full.username, Redacted.value(full.password!), full.host, full.port, full.database, full.tls],
+        [
+          full.username,
+          Redacted.value(full.password!),
+          full.hosts[0].host,
+          full.hosts[0].port,
+          full.database,
+          full.tls
+        ],
         ["u", "p", "/var/run/postgresql", 2, "n", "none"]
       )
       assert.deepStrictEqual([full.applicationName, full.options], ["me", "-c jit=off"])
       assert.deepStrictEqual(full.connectTimeout, Duration.seconds(7))
+    }))
+
+  it.effect.each(
+    [
+      ["postgres://u:p@/d?host=/dir", "/dir:5432"],
+      ["postgres://u:p@:5433/d", "localhost:5433"],
+      ["postgres://%2Fvar%2Frun%2Fone,%2Ftmp:5433/d", "/var/run/one:5432 /tmp:5433"],
+      ["postgres://u:p@h1:1,h2:2/d?sslmode=require&target_session_attrs=read-write", "h1:1 h2:2 read-write"],
+      ["postgres://u:a,b@c@h1,h2:5433/d", "h1:5432 h2:5433"],
+      ["postgres://[2001:db8::1]:1,[2001:db8::2]/d", "[2001:db8::1]:1 [2001:db8::2]:5432"],
+      ["postgres:///d?host=h1,h2&port=1,2", "h1:1 h2:2"],
+      ["postgres://h0:7/d?host=h1,h2", "h1:7 h2:7"],
+      ["postgres://h0/d?host=h1,,h3&port=,2,&sslmode=require", "h1:5432 localhost:2 h3:5432"],
+      ["postgres:///d?hostaddr=10.0.0.1,::1&sslmode=require", "10.0.0.1:5432 [::1]:5432"],
+      ["postgres://h1,h2/d?hostaddr=10.0.0.1,10.0.0.2", "h1=10.0.0.1:5432 h2=10.0.0.2:5432"],
+      ["postgres://localhost/d?host=/a,/b,127.0.0.1&port=1", "/a:1 /b:1 127.0.0.1:1"]
+    ] as const
+  )("%s", ([url, expected]) =>
+    Effect.gen(function*() {
+      const { hosts, target } = yield* server({ DATABASE_URL: url })
+      const shown = hosts.map(({ address, host, port }) =>
+        Hosts.nameOf({ host: address === host ? host : `${host}=${address}`, address, port })
+      )
+      assert.strictEqual([...shown, ...(target === "any" ? [] : [target])].join(" "), expected)
+    }))
+
+  it.effect("several hosts in the PG variables, and the servers that will do", () =>
+    Effect.gen(function*() {
+      const hosts = { PGHOST: "h1,h2", PGPORT: "1,2", PGTARGETSESSIONATTRS: "primary" }
+      const found = yield* server(hosts)
+      assert.deepStrictEqual([found.hosts.map(Hosts.nameOf), found.target], [["h1:1", "h2:2"], "primary"])
+      const url = "postgres://h3,h4/d?sslmode=require"
+      assert.strictEqual((yield* server({ ...hosts, DATABASE_URL: url })).target, "primary")
+      assert.strictEqual(
+        (yield* server({ ...hosts, DATABASE_URL: `${url}&target_session_attrs=any` })).target,
+        "any"
+      )
+      const addresses = yield* server({ PGHOSTADDR: "127.0.0.1,127.0.0.2", PGPORT: "7" })
+      assert.deepStrictEqual(addresses.hosts.map(Hosts.nameOf), ["127.0.0.1:7", "127.0.0.2:7"])
     }))
 
   const url = "but must be like postgres://user:password@host:5432/database, with special characters percent-encoded"
@@ -88,6 +135,37 @@ describe("which database", () => {
     [
       { DATABASE_URL: "postgres://h/d?connect_timeout=ages" },
       `DATABASE_URL is a URL with connect_timeout=ages, ${url}`
+    ],
+    [{ DATABASE_URL: "postgres://user:secret" }, `DATABASE_URL is a URL with a stray : or [, ${url}`],
+    [{ DATABASE_URL: "postgres://user:123456" }, `DATABASE_URL is a URL with a stray :, ${url}`],
+    [{ DATABASE_URL: "postgres://u:secret@[::1/d" }, `DATABASE_URL is a URL with a stray : or [, ${url}`],
+    [{ DATABASE_URL: "postgres://h1,h2,h3:1/d?port=1,2" }, `DATABASE_URL is a URL with 3 hosts and 2 ports, ${url}`],
+    [
+      { DATABASE_URL: "postgres://h1,h2/d?hostaddr=10.0.0.1" },
+      `DATABASE_URL is a URL with 2 hosts and 1 of hostaddr, ${url}`
+    ],
+    [
+      { DATABASE_URL: "postgres://h1/d?hostaddr=h2" },
+      `DATABASE_URL is a URL with hostaddr=h2, which is no address, ${url}`
+    ],
+    [
+      { DATABASE_URL: "postgres://h1,h2/d?target_session_attrs=master" },
+      "DATABASE_URL is a URL with target_session_attrs=master, but must be one with target_session_attrs=any, " +
+      "read-write, read-only, primary, standby or prefer-standby, or without"
+    ],
+    [
+      { DATABASE_URL: "postgres://u:secret@localhost,db.example:1/d" },
+      "DATABASE_URL has hosts that are reached by TLS and hosts that are not (localhost:5432, db.example:1), but must " +
+      "have either; sslmode and WORKER_DATABASE_SSL decide it for all but Unix sockets"
+    ],
+    [
+      { PGHOST: "h1,h2", PGPORT: "1,2,3" },
+      "PGHOST, PGHOSTADDR and PGPORT are 2 hosts and 3 ports, but must be as many of each, or one port"
+    ],
+    [{ PGHOST: "h1,h2", PGPORT: "1,0" }, "PGPORT is \"1,0\", but must be a port from 1 to 65535"],
+    [
+      { PGHOST: "h", PGTARGETSESSIONATTRS: "master" },
+      "PGTARGETSESSIONATTRS is \"master\", but must be any, read-write, read-only, primary, standby or prefer-standby"
     ],
     [{ PGHOST: "h", PGPORT: "70000" }, "PGPORT is \"70000\", but must be a port from 1 to 65535"],
     [
@@ -162,8 +240,8 @@ describe("TLS", () => {
   it("is handed to the driver without a word that it could read otherwise", () => {
     const given = {
       _tag: "Server",
-      host: other,
-      port: 5432,
+      hosts: [{ host: other, address: other, port: 5432 }],
+      target: "any",
       username: "u",
       password: undefined,
       database: "d",

@@ -72,6 +72,24 @@ layer(Servers.layer, { excludeTestServices: true })("TLS to a real server", (it)
       assert.include(yield* refusal(encrypted, "127.0.0.1", env), "does not match certificate's altnames")
     }))
 
+  it.effect("verify-full takes the certificate of the host that was chosen, by its name", () =>
+    Effect.gen(function*() {
+      const { certificate, encrypted } = yield* Servers
+      const env = { WORKER_DATABASE_SSL: "verify-full", PGSSLROOTCERT: certificate }
+      const addresses = { ...env, PGHOSTADDR: "127.0.0.1" }
+      assert.isTrue(yield* connect(encrypted, "localhost", addresses))
+      assert.include(
+        yield* refusal(encrypted, "db.example", addresses),
+        "Host: db.example. is not in the cert's altnames"
+      )
+      const ports = `1,${encrypted.port}`
+      assert.isTrue(yield* connect(encrypted, "127.0.0.1,localhost", { ...env, PGPORT: ports }))
+      assert.include(
+        yield* refusal(encrypted, "localhost,127.0.0.1", { ...env, PGPORT: ports }),
+        `127.0.0.1:${encrypted.port}: Hostname/IP does not match certificate's altnames`
+      )
+    }))
+
   it.effect("verify-full refuses a certificate of nobody known", () =>
     Effect.gen(function*() {
       const { encrypted } = yield* Servers

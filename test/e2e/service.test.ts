@@ -110,18 +110,57 @@ layer(TestDatabase.layerSql(), { excludeTestServices: true })("a service", (it) 
       yield* Cli.run("cancel", long)
     }))
 
-  it.effect("does not wait any longer at the second signal", () =>
+  it.effect("lets tasks finish when its terminal is closed: nobody reads, and the signal may come twice", () =>
     Effect.gen(function*() {
+      const sql = yield* PgClient.PgClient
       const service = yield* start({ WORKER_SHUTDOWN_GRACE: "600000" }, "--tasks", fixtures)
-      const id = yield* enqueue("patient")
-      yield* service.says("a patient task runs")
-      yield* service.signal("SIGINT")
-      yield* service.says("waiting for running tasks")
+      const id = yield* sql.withTransaction(Effect.gen(function*() {
+        yield* sql`select pg_advisory_xact_lock(1)`
+        const id = yield* enqueue("guarded")
+        yield* service.says("a guarded task runs")
+        yield* service.signal("SIGHUP")
+        yield* service.says("waiting for running tasks")
+        yield* service.turnAway
+        yield* service.signal("SIGHUP")
+        return id
+      }))
+      assert.strictEqual(yield* service.ended, 0)
+      assert.deepInclude(yield* row(id), { status: "completed", attempts: 1, locked_by: null })
+    }))
+
+  it.effect("goes on when nobody reads what it says any more", () =>
+    Effect.gen(function*() {
+      const sql = yield* PgClient.PgClient
+      const service = yield* start({}, "--tasks", fixtures)
+      const first = yield* sql.withTransaction(Effect.gen(function*() {
+        yield* sql`select pg_advisory_xact_lock(1)`
+        const first = yield* enqueue("guarded")
+        yield* service.says("a guarded task runs")
+        yield* service.turnAway
+        return first
+      }))
+      for (const id of [first, yield* enqueue("guarded"), yield* enqueue("now")]) {
+        assert.strictEqual((yield* Cli.run("follow", id)).code, 0)
+      }
       yield* service.signal("SIGTERM")
       assert.strictEqual(yield* service.ended, 0)
-      assert.deepStrictEqual(yield* row(id), released)
-      yield* Cli.run("cancel", id)
     }))
+
+  it.effect.each([["SIGINT", "SIGTERM"], ["SIGHUP", "SIGINT"]] as const)(
+    "does not wait any longer at the second signal: %s, %s",
+    ([first, second]) =>
+      Effect.gen(function*() {
+        const service = yield* start({ WORKER_SHUTDOWN_GRACE: "600000" }, "--tasks", fixtures)
+        const id = yield* enqueue("patient")
+        yield* service.says("a patient task runs")
+        yield* service.signal(first)
+        yield* service.says("waiting for running tasks")
+        yield* service.signal(second)
+        assert.strictEqual(yield* service.ended, 0)
+        assert.deepStrictEqual(yield* row(id), released)
+        yield* Cli.run("cancel", id)
+      })
+  )
 
   it.effect("ends at once at the third signal", () =>
     Effect.gen(function*() {
@@ -179,29 +218,32 @@ describe("without a database", () => {
       assert.notInclude(service.output().stderr, "spindle: ")
     }))
 
-  it.live("a command is ended by a signal as any other program", () =>
-    Effect.gen(function*() {
-      const silent = yield* Effect.acquireRelease(
-        Effect.callback<Net.Server>((resume) => {
-          const server = Net.createServer().listen(0, "127.0.0.1", () => resume(Effect.succeed(server)))
-        }),
-        (server) => Effect.sync(() => void server.close())
-      )
-      const connected = Effect.callback<void>((resume) => {
-        silent.once("connection", (socket) => {
-          socket.on("error", () => {})
-          resume(Effect.void)
+  it.live.each([["SIGINT", 130], ["SIGHUP", 129]] as const)(
+    "a command is ended by %s as any other program",
+    ([signal, code]) =>
+      Effect.gen(function*() {
+        const silent = yield* Effect.acquireRelease(
+          Effect.callback<Net.Server>((resume) => {
+            const server = Net.createServer().listen(0, "127.0.0.1", () => resume(Effect.succeed(server)))
+          }),
+          (server) => Effect.sync(() => void server.close())
+        )
+        const connected = Effect.callback<void>((resume) => {
+          silent.once("connection", (socket) => {
+            socket.on("error", () => {})
+            resume(Effect.void)
+          })
         })
+        const { port } = silent.address() as Net.AddressInfo
+        const command = yield* Cli.spawn({ DATABASE_URL: `postgres://u@127.0.0.1:${port}/d?connect_timeout=0` }, [
+          "stats"
+        ])
+        yield* connected
+        yield* command.signal(signal)
+        assert.strictEqual(yield* command.ended, code)
+        assert.deepStrictEqual(command.output(), { stdout: "", stderr: "" })
       })
-      const { port } = silent.address() as Net.AddressInfo
-      const command = yield* Cli.spawn({ DATABASE_URL: `postgres://u@127.0.0.1:${port}/d?connect_timeout=0` }, [
-        "stats"
-      ])
-      yield* connected
-      yield* command.signal("SIGINT")
-      assert.strictEqual(yield* command.ended, 130)
-      assert.deepStrictEqual(command.output(), { stdout: "", stderr: "" })
-    }))
+  )
 })
 
 it.live(

@@ -1,6 +1,6 @@
 import { PgClient } from "@effect/sql-pg"
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Layer, Schema, Stream } from "effect"
+import { Effect, Layer, Redacted, Schema, Stream } from "effect"
 import * as Migrations from "../../src/storage/Migrations.ts"
 import * as Task from "../../src/Task.ts"
 import * as TaskEvent from "../../src/TaskEvent.ts"
@@ -59,6 +59,53 @@ describe("a server that crashes under load", () => {
         yield* worker.stop
       }).pipe(Effect.scoped, Effect.provide(direct(cluster)))
     }), 90_000)
+})
+
+describe("a failover behind the same address", () => {
+  it.live("is followed, though the old primary still answers", () =>
+    Effect.gen(function*() {
+      const [old, other] = yield* Effect.all([Cluster.make(), Cluster.make()], { concurrency: 2 })
+      const address = new URL(Redacted.value(old.url()))
+      yield* Effect.gen(function*() {
+        yield* Migrations.run
+        const sql = yield* PgClient.PgClient
+        yield* sql.unsafe(`alter role "${address.username}" password '${address.password}'`)
+      }).pipe(Effect.provide(direct(other)))
+      address.port = String(other.port)
+      const next = { ...other, url: () => Redacted.make(address.href) }
+      yield* Effect.provide(Migrations.run, direct(old))
+      const proxy = yield* FaultProxy.make({ host: old.host, port: old.port })
+      const worker = yield* Harness.launch(Group, handlers, { notifications: "on" }, { url: proxy.url(old.url()) })
+        .pipe(
+          Effect.provide(direct(old))
+        )
+      yield* Effect.gen(function*() {
+        const sql = yield* PgClient.PgClient
+        yield* enqueue(10)
+        yield* Harness.assertAllOnce(10)
+        yield* sql`alter system set default_transaction_read_only = on`
+        yield* sql`select pg_reload_conf()`
+        yield* Harness.eventually(
+          "that it cannot write",
+          worker.health,
+          ({ problems }) => problems.some((problem) => problem.includes("25006"))
+        )
+      }).pipe(Effect.provide(direct(old)))
+      // what is connected stays so
+      yield* proxy.setTarget(next.host, next.port)
+      yield* Effect.gen(function*() {
+        const sql = yield* PgClient.PgClient
+        yield* enqueue(10)
+        yield* Harness.assertAllOnce(10)
+        yield* Harness.eventually(
+          "the listener",
+          sql`select from pg_stat_activity where application_name = 'spindle listener'`,
+          (rows) => rows.length === 1
+        )
+        yield* Harness.eventually("its health", worker.health, ({ problems }) => problems.length === 0)
+        yield* worker.stop
+      }).pipe(Effect.provide(direct(next)))
+    }).pipe(Effect.scoped), 60_000)
 })
 
 describe("a failover to a synchronous standby", () => {

@@ -348,29 +348,6 @@ describe("a follower", () => {
       }).pipe(Harness.onDatabase), 60_000)
   }
 
-  it.live("of what cannot be read fails alone", () =>
-    Effect.gen(function*() {
-      const sql = yield* PgClient.PgClient
-      const queue = yield* TaskQueue.TaskQueue
-      const ids = yield* tasks(20)
-      const [broken] = ids
-      const seen = yield* Queue.unbounded<bigint>()
-      const following = yield* follow(queue, ids, (id) => Queue.offerUnsafe(seen, id))
-      yield* connected
-      yield* emit(ids, 1)
-      yield* Queue.takeN(seen, 20)
-      // a time that JavaScript does not have
-      yield* sql`
-        insert into spindle.task_events (task_id, epoch, seq, type, data, created_at)
-        values (${broken}, 1, 2, 'text_delta', '{}', 'infinity')`
-      yield* emit(ids.slice(1), 2)
-      yield* sql`select pg_notify('spindle_task_events', ${ids.join()})`
-      assert.sameMembers(yield* Queue.takeN(seen, 19), ids.slice(1))
-      assert.isTrue((yield* Fiber.await(following[0]!))._tag === "Failure")
-      yield* finish(ids.slice(1))
-      yield* Effect.forEach(following.slice(1), Fiber.join)
-    }).pipe(Effect.scoped, Effect.provide(withQueue)))
-
   it.live("fails when the database refuses for good", () =>
     Effect.gen(function*() {
       const sql = yield* PgClient.PgClient

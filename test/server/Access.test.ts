@@ -16,8 +16,9 @@ const token = "a-token-that-nobody-guesses-0123456789"
 const authorization = `Bearer ${token}`
 
 const routes = HttpRouter.use(Effect.fnUntraced(function*(router) {
-  yield* router.add("GET", "/livez", HttpServerResponse.text("ok"))
-  yield* router.add("GET", "/readyz", HttpServerResponse.text("ok"))
+  const probe = Effect.map(Session.Admitted, (admitted) => HttpServerResponse.text(`admitted: ${admitted}`))
+  yield* router.add("GET", "/livez", probe)
+  yield* router.add("GET", "/readyz", probe)
   yield* router.add("GET", "/thing", HttpServerResponse.jsonUnsafe({ secret: true }))
   yield* router.add(
     "POST",
@@ -99,15 +100,39 @@ describe("the name it is called by", () => {
       "[::1",
       "localhost:80a"
     ]
-  )("is not %j, for nothing at all", (host) =>
+  )("is not %j, but for probes", (host) =>
     Effect.gen(function*() {
       const { send } = yield* serve()
-      for (const path of ["/thing", "/livez", "/", "/api/session"]) {
+      for (const path of ["/livez", "/readyz", "/livez?from=lb"]) {
+        // Nobody knows who asks: nothing but the status.
+        assert.deepInclude(yield* send({ path, headers: { host } }), { status: 200, body: "admitted: false" }, path)
+        assert.strictEqual((yield* send({ method: "HEAD", path, headers: { host } })).status, 200, path)
+      }
+      for (const path of ["/thing", "/livez/", "/metrics", "/", "/api/session"]) {
         const answer = yield* send({ path, headers: { host } })
         assert.strictEqual(answer.status, 403)
         assert.include(Raw.detail(answer), "WORKER_HTTP_ALLOWED_HOSTS")
       }
       assert.strictEqual((yield* send(post({ host }))).status, 403)
+      assert.strictEqual((yield* send({ ...post({ host }), path: "/livez" })).status, 403)
+    }))
+
+  it.live("is none at all where a probe sends none, in either version of HTTP", () =>
+    Effect.gen(function*() {
+      const { closing, send, url } = yield* serve({ token })
+      const probe = (path: string, version: string) =>
+        Effect.map(
+          Raw.bytes(url, `GET ${path} HTTP/${version}\r\nConnection: close\r\n\r\n`),
+          ({ status }) => status
+        )
+      for (const version of ["1.0", "1.1"]) {
+        assert.strictEqual(yield* probe("/livez", version), 200)
+        assert.strictEqual(yield* probe("/readyz", version), 200)
+        assert.strictEqual(yield* probe("/thing", version), 403)
+      }
+      yield* closing.open
+      assert.strictEqual(yield* probe("/livez", "1.0"), 200)
+      assert.strictEqual((yield* send({ path: "/readyz", headers: { host: "10.0.0.7" } })).status, 503)
     }))
 
   it.live("is not missing, and not another in the request line", () =>
@@ -272,6 +297,24 @@ describe("a body", () => {
       )
       assert.strictEqual(announced.status, 413)
       assert.include(Raw.detail(announced), "1 MiB")
+    }))
+
+  it.live.each(["gzip", "br", "deflate", "GZIP", "identity, gzip", "x"])(
+    "is not encoded as %j",
+    (encoding) =>
+      Effect.gen(function*() {
+        const { send } = yield* serve()
+        const answer = yield* send(post({ "content-encoding": encoding }))
+        assert.strictEqual(answer.status, 415)
+        assert.strictEqual(answer.headers["accept-encoding"], "identity")
+        assert.include(Raw.detail(answer), encoding.toLowerCase())
+      })
+  )
+
+  it.live("may say that it is not encoded", () =>
+    Effect.gen(function*() {
+      const { send } = yield* serve()
+      assert.strictEqual((yield* send(post({ "content-encoding": "identity" }))).status, 200)
     }))
 })
 

@@ -15,6 +15,8 @@ const request = (given: Partial<Claim.ClaimRequest>): Claim.ClaimRequest => ({
   queues: undefined,
   afterQueue: "",
   reach: "all",
+  setAside: [],
+  inlineBytes: 8192,
   ...given
 })
 
@@ -89,6 +91,7 @@ layer(Harness.database, { excludeTestServices: true })("claim", (it) => {
         priority: -3,
         payload: "{\"a\": [1, null]}",
         metadata: { trace: "x" },
+        later: false,
         attempts: 1,
         maxAttempts: 9,
         timeoutMillis: 1234,
@@ -232,6 +235,9 @@ layer(Harness.database, { excludeTestServices: true })("claim", (it) => {
           const greedy = yield* store.claim(request({ ...ask, reach: "greedy" }))
           assert.deepStrictEqual(greedy.tasks.map(({ id }) => id), [free])
           assert.isFalse((yield* store.claim(request({ types: ["nothing"] }))).blocked)
+          // all that is due is locked: whoever looked again would find nothing either
+          const idle = yield* store.claim(request({ ...ask, slots: 5 }))
+          assert.deepInclude(idle, { tasks: [], blocked: false, waiting: "blocked:a" })
         })
       )
     }))
@@ -284,17 +290,42 @@ layer(Harness.database, { excludeTestServices: true })("claim", (it) => {
       assert.deepStrictEqual(yield* claim({ types: ["key"] }), [next])
     }))
 
-  it.effect("does not bring a payload that is larger than a worker takes", () =>
+  it.effect("does not bring a payload that is larger than a worker takes, nor one that is large along with the claim", () =>
     Effect.gen(function*() {
       const store = yield* Harness.makeStore
       const sql = yield* PgClient.PgClient
       yield* sql`alter table spindle.tasks drop constraint tasks_size_check`
       yield* sql`insert into spindle.tasks (type, payload)
         select 'large', to_jsonb(string_agg(md5(n::text), '')) from generate_series(1, 540000) n`
-      yield* sql`insert into spindle.tasks (type, payload) values ('large', to_jsonb(repeat('x', 16777216)))`
+      yield* sql`insert into spindle.tasks (type, payload) values ('large', to_jsonb(repeat('x', 16777215)))`
       yield* sql`insert into spindle.tasks (type, payload) values ('large', to_jsonb(repeat('x', 16777214)))`
+      yield* sql`insert into spindle.tasks (type, payload)
+        values ('large', jsonb_build_array(repeat('x', 20000), 1e300, 0.5, null))`
       const { tasks } = yield* store.claim(request({ types: ["large"] }))
-      assert.deepStrictEqual(tasks.map(({ payload }) => payload === undefined), [true, true, false])
+      assert.deepStrictEqual(tasks.map(({ later }) => later), [true, true, true, false])
+      const brought = yield* Effect.forEach(tasks.slice(0, 3), (task) => store.readPayload("worker", task))
+      assert.deepStrictEqual(brought.map((one) => one!.payload === undefined), [true, true, false])
+      assert.deepStrictEqual(JSON.parse(tasks[3]!.payload!), ["x".repeat(20000), 1e300, 0.5, null])
+      assert.isUndefined(yield* store.readPayload("another", tasks[2]!))
+    }))
+
+  it.effect("brings no payload whose text would be long, however little is stored of it", () =>
+    Effect.gen(function*() {
+      const store = yield* Harness.makeStore
+      const sql = yield* PgClient.PgClient
+      const expressions = [
+        "(select jsonb_agg('1e131071'::numeric) from generate_series(1, 700))",
+        "(select jsonb_agg('-1e131071'::numeric) from generate_series(1, 700))",
+        "(select jsonb_agg(round(0::numeric, 16383)) from generate_series(1, 1100))",
+        "(select jsonb_agg('1e400'::numeric) from generate_series(1, 700))"
+      ]
+      for (const expression of expressions) {
+        yield* sql.unsafe(`insert into spindle.tasks (type, payload) values ('wide', ${expression})`)
+      }
+      const { tasks } = yield* store.claim(request({ types: ["wide"] }))
+      assert.deepStrictEqual(tasks.map(({ later }) => later), [true, true, true, true])
+      const brought = yield* Effect.forEach(tasks, (task) => store.readPayload("worker", task))
+      assert.deepStrictEqual(brought.map((one) => one!.payload === undefined), [true, true, true, false])
     }))
 })
 
@@ -317,7 +348,7 @@ const pages = Effect.fnUntraced(function*(types: ReadonlyArray<string>) {
       const list = types.map((type) => `'${type}'`).join()
       const [row] = yield* sql.unsafe<Explained>(`
         explain (analyze, buffers, format json)
-        execute claim('worker', 30000, array[${list}], array[${types.map(() => "false").join()}], 10, 0${
+        execute claim('worker', 30000, array[${list}], array[${types.map(() => "false").join()}], 10, 0, '{}', 8192${
         types.length === 1 ? "" : ", ''"
       })`)
       yield* sql`deallocate claim`
@@ -357,4 +388,21 @@ layer(Harness.database, { excludeTestServices: true })("the cost of a claim", (i
         })
       }
     }), 60_000)
+
+  it.effect("does not grow with the queues there are, nor with the priorities", () =>
+    Effect.gen(function*() {
+      const sql = yield* PgClient.PgClient
+      const insert = (from: number, to: number) =>
+        sql`insert into spindle.tasks (type, queue, priority, run_at)
+          select type, case type when 'place:a' then 'q' || n else 'default' end, n - 2000, now() + interval '1 hour'
+            from unnest(array['place:a', 'place:b']) type, generate_series(${from}::int, ${to}::int) n`
+      yield* insert(1, 60)
+      const served = [["place:a"], ["place:b"], ["place:a", "place:b"]]
+      const few = yield* Effect.forEach(served, pages)
+      yield* insert(61, 4000)
+      const many = yield* Effect.forEach(served, pages)
+      many.forEach((now, index) =>
+        assert.isAtMost(now, 2 * few[index]! + 40, `${served[index]}: ${few[index]} pages, ${now} now`)
+      )
+    }))
 })

@@ -103,6 +103,21 @@ layer(TestDatabase.layerSql())("Listener under a clock", (it) => {
       assert.lengthOf(sockets, 2)
     }))
 
+  it.effect("leaves a server that only reads, where somebody writes", () =>
+    Effect.gen(function*() {
+      const config = { ...yield* connection, startupParameters: { default_transaction_read_only: "on" } }
+      const onlyReads = yield* Listener.make(config, ["only_reads"])
+      const writes = yield* Listener.make(config, ["writes"], undefined, true)
+      for (const signals of [onlyReads, writes]) assert.deepStrictEqual((yield* Queue.take(signals))._tag, "Subscribed")
+      const again = yield* Effect.forkChild(Queue.take(writes))
+      const turn = Effect.promise(() => new Promise((resolve) => setTimeout(resolve, 5)))
+      yield* Effect.repeat(Effect.andThen(TestClock.adjust("1 second"), turn), {
+        until: () => again.pollUnsafe() !== undefined
+      })
+      assert.deepStrictEqual(yield* Fiber.join(again), { _tag: "Subscribed" })
+      assert.strictEqual(yield* Queue.size(onlyReads), 0)
+    }))
+
   it.effect("of a reader that is far behind it keeps little, and tells it to read everything", () =>
     Effect.gen(function*() {
       const sql = yield* PgClient.PgClient

@@ -1,6 +1,7 @@
 import { PgClient } from "@effect/sql-pg"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Layer } from "effect"
+import * as Crypto from "node:crypto"
 import * as Db from "../../src/Db.ts"
 import * as Contract from "../../src/storage/Contract.ts"
 import * as Ddl from "../../src/storage/Ddl.ts"
@@ -10,6 +11,9 @@ import { TestDatabase } from "../support/TestDatabase.ts"
 const empty = Layer.provideMerge(TestDatabase.layerClient({ maxConnections: 8 }), TestDatabase.layerEmpty)
 
 const names = Migrations.migrations.map(({ name }) => name)
+
+// What no index can compress.
+const random = (bytes: number) => Crypto.randomBytes(bytes).toString("base64").slice(0, bytes)
 
 const missing = (schema: string) =>
   Effect.flatMap(PgClient.PgClient, (sql) => Effect.map(Contract.check(sql, schema), (report) => report.missing))
@@ -42,11 +46,13 @@ describe("migrations", () => {
       const report = yield* Contract.check(sql, "spindle")
       assert.deepStrictEqual(report, {
         missing: [],
+        doubts: [],
         advice: [],
         columns: { timeout: true, uniqueKey: true, tag: true, userId: true, metadata: true },
         indexes: { claim: true, locked: true, ended: true },
         closesCancelled: true,
-        migrated: true
+        migrated: true,
+        referencing: false
       })
     }).pipe(Effect.provide(empty)))
 
@@ -145,4 +151,76 @@ describe("migrations", () => {
       )
       assert.isEmpty(ran)
     }).pipe(Effect.scoped, Effect.provide(empty)))
+
+  it.live.each(["tasks_of_ours", "public"])(
+    "need no right but to create in the schema %s",
+    (schema) =>
+      Effect.gen(function*() {
+        const sql = yield* PgClient.PgClient
+        const role = `${(yield* TestDatabase).name}_owner`
+        yield* Effect.acquireRelease(
+          sql.unsafe(`create role ${role}`),
+          () => Effect.orDie(Effect.andThen(sql.unsafe(`drop owned by ${role}`), sql.unsafe(`drop role ${role}`)))
+        )
+        yield* sql.unsafe(
+          schema === "public"
+            ? `grant create on schema public to ${role}`
+            : `create schema ${schema} authorization ${role}`
+        )
+        const as = <A, E, R>(self: Effect.Effect<A, E, R>) =>
+          Db.transaction(sql, Effect.andThen(sql.unsafe(`set local role ${role}`), self)).pipe(
+            Effect.provideService(Db.Schema, schema)
+          )
+        // from the first version on
+        yield* as(Effect.gen(function*() {
+          for (const statement of Ddl.bookkeeping(schema)) yield* sql.unsafe(statement)
+          for (const statement of Ddl.initial(schema)) yield* sql.unsafe(statement)
+          yield* sql.unsafe(Ddl.record(schema, 1, names[0]!))
+        }))
+        assert.deepStrictEqual(yield* as(Migrations.run), names.slice(1))
+        assert.isEmpty(yield* missing(schema))
+
+        yield* sql.unsafe(`drop owned by ${role}`)
+        yield* sql.unsafe(schema === "public" ? "select" : `create schema ${schema} authorization ${role}`)
+        yield* sql.unsafe(`grant create on schema ${schema} to ${role}`)
+        const printed = Migrations.print(schema).split(/;\n(?=\n|$)/).filter((statement) => statement.trim() !== "")
+        yield* as(Effect.forEach(printed, (statement) => sql.unsafe(statement)))
+        // again, and with an index that the owner has added: nothing is left to do
+        yield* sql.unsafe(`delete from ${schema}.migrations where id = 2`)
+        yield* as(Effect.forEach(printed, (statement) => sql.unsafe(statement)))
+        assert.isEmpty(yield* as(Migrations.run))
+        assert.isEmpty(yield* missing(schema))
+      }).pipe(Effect.scoped, Effect.provide(empty))
+  )
+
+  it.live("bound unique keys by what their index holds, unless longer ones are stored", () =>
+    Effect.gen(function*() {
+      const sql = yield* PgClient.PgClient
+      const insert = (type: number, key: number) =>
+        sql`insert into spindle.tasks (type, queue, unique_key)
+            select ${random(type)}, ${random(800)}, ${random(key)}`
+      const constraints = Effect.map(
+        sql<{ readonly name: string }>`
+          select conname as name from pg_constraint
+           where conrelid = 'spindle.tasks'::regclass and conname = 'tasks_unique_key_check'`,
+        (rows) => rows.length
+      )
+      yield* Migrations.run
+      assert.strictEqual(yield* constraints, 1)
+      for (const [type, key] of [[800, 1880], [799, 1881], [798, 1882], [797, 1883], [680, 2000]] as const) {
+        yield* insert(type, key)
+      }
+      for (const [type, key] of [[800, 1881], [681, 2000]] as const) {
+        const { reason } = yield* Effect.flip(insert(type, key))
+        assert.include(String(reason.cause), "tasks_unique_key_check")
+      }
+
+      yield* sql`drop schema spindle cascade`
+      for (const statement of [...Ddl.bookkeeping("spindle"), ...Ddl.initial("spindle")]) yield* sql.unsafe(statement)
+      yield* sql.unsafe(Ddl.record("spindle", 1, names[0]!))
+      yield* sql`insert into spindle.tasks (type, unique_key) values (repeat('t', 800), repeat('k', 2000))`
+      assert.deepStrictEqual(yield* Migrations.run, names.slice(1))
+      assert.strictEqual(yield* constraints, 0)
+      yield* sql`update spindle.tasks set status = 'completed'`
+    }).pipe(Effect.provide(empty)))
 })

@@ -50,7 +50,7 @@ const emptyStore = Effect.gen(function*() {
   return yield* Harness.makeStore
 })
 
-const none = { accepted: [], cancelled: [], overruled: [], refused: [] }
+const none = { accepted: [], cancelled: [], overruled: [], refused: [], blocked: [] }
 
 layer(Harness.database, { excludeTestServices: true })("write", (it) => {
   it.effect("stores events, then the outcome with what closes the claim", () =>
@@ -94,6 +94,31 @@ layer(Harness.database, { excludeTestServices: true })("write", (it) => {
       yield* store.write("worker", [], [outcome(id, { announce: false })])
       assert.strictEqual((yield* Harness.rowOf(id)).status, "completed")
       assert.isEmpty(yield* typesOf(id))
+    }))
+
+  it.effect("lets a task go without a closing event where that is asked for, cancelled or not", () =>
+    Effect.gen(function*() {
+      const store = yield* emptyStore
+      const [done, cancelled] = [yield* held(), yield* held()]
+      yield* Harness.cancel(cancelled)
+      const outcomes = [outcome(done, { closing: null }), outcome(cancelled, { closing: null })]
+      assert.lengthOf((yield* store.write("worker", [], outcomes)).accepted, 2)
+      assert.deepInclude(yield* Harness.rowOf(done), { status: "completed", locked_by: null })
+      assert.deepInclude(yield* Harness.rowOf(cancelled), { status: "cancelled", locked_by: null })
+      assert.isEmpty([...yield* typesOf(done), ...yield* typesOf(cancelled)])
+    }))
+
+  it.effect("closes a claim behind all that is stored of it, whatever the worker knows of that", () =>
+    Effect.gen(function*() {
+      const store = yield* emptyStore
+      const id = yield* held()
+      yield* store.write("worker", [event(id), event(id, { seq: 2 })], [])
+      // the server has lost the outcome, and the worker has forgotten the task: it puts it back
+      yield* store.write("worker", [], [
+        outcome(id, { status: "queued", result: null, refund: true, closing: "released" })
+      ])
+      assert.deepStrictEqual(yield* typesOf(id), ["said", "said", "released"])
+      yield* Harness.assertContract
     }))
 
   it.effect("puts a task back with its delay, its error and its attempt", () =>

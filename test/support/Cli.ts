@@ -33,13 +33,16 @@ export const runIn = Effect.fnUntraced(function*(
     })
   const terminal = options?.terminal ?? false
   const exit = yield* Spindle.run("0.0.0", args).pipe(
-    Effect.provideService(Process, {
-      stdout: write("stdout"),
-      stderr: write("stderr"),
-      isTerminal: { stdout: terminal, stderr: terminal },
-      colors: false,
-      serve: () => Effect.void
-    }),
+    Effect.provideService(
+      Process,
+      Process.make({
+        stdout: write("stdout"),
+        stderr: write("stderr"),
+        isTerminal: { stdout: terminal, stderr: terminal },
+        colors: false,
+        serve: () => Effect.void
+      })
+    ),
     Effect.provide(
       ConfigProvider.layer(ConfigProvider.fromEnvRecord({ WORKER_LOG_LEVEL: "none", WORKER_HTTP_PORT: "0", ...env }))
     ),
@@ -58,6 +61,8 @@ export interface Running {
   /** Waits until standard output or standard error has it. */
   readonly says: (text: string) => Effect.Effect<void>
   readonly signal: (signal: NodeJS.Signals) => Effect.Effect<void>
+  /** Stops reading what it says, as a terminal that is closed. */
+  readonly turnAway: Effect.Effect<void>
   /** Waits for its end: the exit code, or the signal that killed it. */
   readonly ended: Effect.Effect<number | NodeJS.Signals>
 }
@@ -127,6 +132,10 @@ export const spawn = Effect.fnUntraced(function*(
           ? Effect.void
           : Effect.die(new Error(`It ended with ${end} without saying ${text}:\n${written.stdout}${written.stderr}`))),
     signal: (signal) => Effect.sync(() => void child.kill(signal)),
+    turnAway: Effect.sync(() => {
+      child.stdout.destroy()
+      child.stderr.destroy()
+    }),
     ended: until(() => end)
   } satisfies Running
 })

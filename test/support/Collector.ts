@@ -23,6 +23,8 @@ export interface Collector {
   readonly spans: ReadonlyArray<Span>
   readonly metrics: ReadonlySet<string>
   readonly headers: ReadonlyArray<Http.IncomingHttpHeaders>
+  /** How many requests were open at a time. */
+  readonly mostOpen: () => number
 }
 
 const attributes = (list: ReadonlyArray<{ readonly key: string; readonly value: object }> = []) =>
@@ -32,7 +34,11 @@ export const make = Effect.gen(function*() {
   const spans: Array<Span> = []
   const metrics = new Set<string>()
   const headers: Array<Http.IncomingHttpHeaders> = []
+  let open = 0
+  let mostOpen = 0
   const server = Http.createServer((request, response) => {
+    mostOpen = Math.max(mostOpen, ++open)
+    response.once("close", () => open--)
     let body = ""
     request.on("data", (chunk) => body += chunk)
     request.on("end", () => {
@@ -68,5 +74,5 @@ export const make = Effect.gen(function*() {
       })
   )
   const { port } = server.address() as AddressInfo
-  return { url: `http://127.0.0.1:${port}`, spans, metrics, headers } satisfies Collector
+  return { url: `http://127.0.0.1:${port}`, spans, metrics, headers, mostOpen: () => mostOpen } satisfies Collector
 })

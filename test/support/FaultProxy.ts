@@ -15,6 +15,8 @@ export interface FaultProxy {
    * Switched off, everything that was held up arrives.
    */
   readonly blackhole: (on: boolean) => Effect.Effect<void>
+  /** Lets replies through at so many bytes a second, of all connections together. */
+  readonly throttle: (bytesPerSecond: number) => Effect.Effect<void>
   /** Refuses new connections, as if nothing listened. */
   readonly refuse: (on: boolean) => Effect.Effect<void>
   /** Resets every connection. */
@@ -48,13 +50,17 @@ export const make = Effect.fn("FaultProxy.make")(function*(target: { readonly ho
   let { host, port } = target
   let blackhole = false
   let trap: Trap | undefined
+  let rate = Infinity
+  let lineFreeAt = 0
   const links = new Set<Link>()
 
   const held = (link: Link) => blackhole || link.silent
 
   const forward = (link: Link, from: Net.Socket, to: Net.Socket, inspect: (chunk: Buffer) => boolean) => {
     from.on("data", (chunk: Buffer) => {
-      if (!inspect(chunk) || to.write(chunk)) return
+      if (!inspect(chunk)) return
+      if (from === link.server && rate < Infinity) return later(link, from, to, chunk)
+      if (to.write(chunk)) return
       from.pause()
       to.once("drain", () => {
         if (!held(link)) from.resume()
@@ -67,6 +73,16 @@ export const make = Effect.fn("FaultProxy.make")(function*(target: { readonly ho
       links.delete(link)
       to.destroySoon()
     })
+  }
+
+  // The line is busy for as long as the chunk takes.
+  const later = (link: Link, from: Net.Socket, to: Net.Socket, chunk: Buffer) => {
+    lineFreeAt = Math.max(lineFreeAt, performance.now()) + chunk.length / rate * 1000
+    from.pause()
+    setTimeout(() => {
+      if (to.writable) to.write(chunk)
+      if (!held(link)) from.resume()
+    }, Math.max(1, lineFreeAt - performance.now()))
   }
 
   const request = (link: Link) => (chunk: Buffer) => {
@@ -163,6 +179,10 @@ export const make = Effect.fn("FaultProxy.make")(function*(target: { readonly ho
             link.server?.pause()
           }
         }
+      }),
+    throttle: (bytesPerSecond) =>
+      Effect.sync(() => {
+        rate = bytesPerSecond
       }),
     refuse: (on) =>
       Effect.suspend(() => {

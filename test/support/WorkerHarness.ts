@@ -323,8 +323,7 @@ export const onDatabase = <A, E, R>(self: Effect.Effect<A, E, R>) => Effect.prov
 /** The worker's statements, on a pool like a worker's own. */
 export const makeStore = Effect.gen(function*() {
   const sql = yield* Db.controlPool(yield* PgClient.PgClient)
-  const { columns } = yield* Contract.check(sql, "spindle")
-  return TaskStore.make({ sql, schema: "spindle", columns })
+  return TaskStore.make({ sql, schema: "spindle", ...(yield* Contract.check(sql, "spindle")) })
 })
 
 /** Every task completed with its own result, none was charged twice, and each has one `done`. */

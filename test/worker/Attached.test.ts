@@ -153,6 +153,38 @@ describe("a worker attached to somebody else's tables", () => {
     }).pipe(onForeign), 40_000)
 })
 
+describe("a worker whose events refer to their tasks by a foreign key", () => {
+  it.live("writes what others say while somebody has locked a task, and that one's in order when it is free", () =>
+    Effect.gen(function*() {
+      const sql = yield* PgClient.PgClient
+      yield* sql`alter table spindle.task_events add foreign key (task_id) references spindle.tasks on delete cascade`
+      const script = Harness.script()
+      yield* Harness.launch(Harness.Tasks, script.handlers)
+      const delta = (text: string) => ({ _tag: "text_delta", text }) as const
+      const [locked, other] = [yield* Harness.insert("scripted"), yield* Harness.insert("scripted")]
+      const [held, free] = [yield* script.next(locked), yield* script.next(other)]
+      yield* Db.transaction(
+        sql,
+        Effect.gen(function*() {
+          yield* sql`select from spindle.tasks where id = ${locked} for update`
+          yield* held.proceed(
+            Effect.as(Effect.forEach(["1", "2", "3"], (text) => held.execution.emit(delta(text))), "held")
+          )
+          yield* free.proceed(Effect.as(free.execution.emit(delta("free")), "free"))
+          yield* Harness.awaitRow(other, Harness.isOver).pipe(Effect.provide(TestDatabase.layerClient()))
+          assert.isEmpty(yield* Harness.eventsOf(locked))
+        })
+      )
+      assert.deepInclude(yield* Harness.awaitOver(locked), { status: "completed", result: "held", attempts: 1 })
+      assert.deepStrictEqual((yield* Harness.eventsOf(locked)).map(({ data, seq }) => [seq, data.text]), [
+        [1, "1"],
+        [2, "2"],
+        [3, "3"],
+        [4, undefined]
+      ])
+    }).pipe(onForeign))
+})
+
 describe("a worker on its own tables", () => {
   it.live("needs no more than the rights that are printed for it", () =>
     Effect.gen(function*() {

@@ -74,6 +74,68 @@ describe("a worker that hardly ever polls", () => {
     }).pipe(Harness.onDatabase))
 })
 
+describe("a worker with very many queues or priorities", () => {
+  it.live("drains them in turn, in the order of each queue", () =>
+    Effect.gen(function*() {
+      const sql = yield* PgClient.PgClient
+      yield* sql`insert into spindle.tasks (type, queue, priority, payload)
+        select 'plain', 'queue ' || n % 150, n / 150, '{}' from generate_series(0, 449) n`
+      yield* Harness.launch(Harness.Tasks, Harness.script().handlers, { ...neverPolls, notifications: "off" })
+      yield* Harness.awaitAllOver
+      assert.deepStrictEqual(
+        yield* sql`select count(*)::int as wrong
+                     from spindle.tasks higher join spindle.tasks lower using (queue)
+                    where higher.priority > lower.priority and higher.started_at > lower.started_at`,
+        [{ wrong: 0 }]
+      )
+    }).pipe(Harness.onDatabase))
+
+  it.live("starts at once what is due among thousands that are not, and later what is due later", () =>
+    Effect.gen(function*() {
+      const sql = yield* PgClient.PgClient
+      yield* sql`insert into spindle.tasks (type, queue, priority, run_at)
+        select 'plain', 'queue ' || least(n, 2000), greatest(n, 2000), now() + interval '1 hour'
+          from generate_series(0, 4000) n`
+      const soon = yield* Harness.insert("plain", { queue: "queue 1234", run_at: new Date(Date.now() + 1500) })
+      yield* Harness.launch(Harness.Tasks, Harness.script().handlers, { ...neverPolls, notifications: "on" })
+      yield* Harness.awaitOver(yield* Harness.insert("plain", { queue: "queue 77" }))
+      yield* Harness.awaitOver(yield* Harness.insert("plain", { queue: "queue 2000", priority: -5 }))
+      const again = yield* Harness.insert("plain", { queue: "another" })
+      yield* Harness.awaitOver(again)
+      yield* sql`update spindle.tasks set status = 'queued', attempts = 0, run_at = now() where id = ${again}`
+      assert.strictEqual((yield* Harness.awaitOver(again)).epoch, 2n)
+      const { run_at, started_at } = yield* Harness.awaitOver(soon)
+      assert.isAtLeast(started_at!.getTime(), run_at.getTime())
+    }).pipe(Harness.onDatabase))
+})
+
+describe("what was claimed ahead for a type that turns slow", () => {
+  it.live("goes back uncharged, to be run by whoever has a slot", () =>
+    Effect.gen(function*() {
+      class Turning extends Task.make("turning") {}
+      class Group extends TaskGroup.make(Turning) {}
+      const sql = yield* PgClient.PgClient
+      let count = 0
+      yield* sql`insert into spindle.tasks (type) select 'turning' from generate_series(1, 2000)`
+      yield* Harness.launch(
+        Group,
+        Group.toLayer({ turning: () => Effect.suspend(() => ++count > 1000 ? Effect.never : Effect.void) }),
+        neverPolls
+      )
+      yield* Harness.eventually(
+        "no more tasks than slots",
+        sql<{ held: number; back: number }>`
+          select count(*) filter (where locked_by is not null)::int as held,
+                 count(*) filter (where status = 'queued' and epoch > 0)::int as back from spindle.tasks`,
+        ([row]) => count > 1000 && row!.held === 5 && row!.back > 0
+      )
+      assert.deepStrictEqual(
+        yield* sql`select distinct attempts from spindle.tasks where status = 'queued'`,
+        [{ attempts: 0 }]
+      )
+    }).pipe(Harness.onDatabase))
+})
+
 describe("the bounds of a worker", () => {
   it.live("of a full queue take no slot from another, whatever was claimed ahead for it", () =>
     Effect.gen(function*() {

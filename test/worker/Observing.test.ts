@@ -59,14 +59,38 @@ describe("what a worker tells", () => {
       assert.deepStrictEqual(of(completed).map(({ _tag }) => _tag), ["Started", "Completed"])
       assert.deepInclude(of(completed)[1], { result: 3 })
       assert.strictEqual(of(completed)[1]!.task.tag, "t")
-      // the second may start before the worker hears that the end of the first is written
-      assert.deepStrictEqual(of(retried).flatMap((event) => event._tag === "Started" ? event.attempt : []), [1, 2])
+      assert.deepStrictEqual(of(retried).map(({ _tag }) => _tag), ["Started", "Failed", "Started", "Failed"])
       assert.deepStrictEqual(
         of(retried).flatMap((event) => event._tag === "Failed" ? [[event.error.tag, event.willRetry]] : []),
         [["Refused", true], ["Refused", false]]
       )
       assert.deepStrictEqual(of(cancelled).map(({ _tag }) => _tag), ["Started", "Cancelled"])
       assert.deepStrictEqual(of(snoozed).map(({ _tag }) => _tag), ["Started", "Released"])
+    }).pipe(Harness.onDatabase))
+
+  it.live("of an attempt only when the one before it is told of, though it can start sooner", () =>
+    Effect.gen(function*() {
+      class Flaky extends Task.make("flaky", { retry: { backoff: { _tag: "Fixed", delay: 0 } } }) {}
+      class Group extends TaskGroup.make(Flaky) {}
+      const told = new Map<bigint, Array<string>>()
+      const bus = yield* PubSub.sliding<Lifecycle.Event>(10_000)
+      const worker = yield* Harness.launch(Group, Group.toLayer({ flaky: () => Effect.die("no") }), {
+        concurrency: 200
+      }, {
+        references: Layer.succeed(Lifecycle.Bus)(bus)
+      })
+      yield* Effect.forkScoped(
+        Stream.runForEach(
+          worker.lifecycle,
+          ({ _tag, task }) => Effect.sync(() => told.set(task.id, [...told.get(task.id) ?? [], _tag]))
+        )
+      )
+      yield* Harness.insertMany("flaky", 300)
+      yield* Harness.awaitAllOver
+      yield* Harness.eventually("the last", worker.stats.snapshot, ({ counters }) => counters.failed === 300)
+      yield* worker.stop
+      const [start, end] = ["Started", "Failed"]
+      for (const tags of told.values()) assert.deepStrictEqual(tags, [start, end, start, end, start, end])
     }).pipe(Harness.onDatabase))
 
   it.live("in its log: the handler's lines and each failure carry the task", () =>

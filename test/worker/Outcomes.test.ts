@@ -242,6 +242,36 @@ describe("a timeout", () => {
       assert.match(row.error.message, /50 ms/)
     }).pipe(Harness.onDatabase))
 
+  it.live("waits for what is uninterruptible, which has succeeded if nothing comes after it", () =>
+    Effect.gen(function*() {
+      const step = Effect.uninterruptible(Effect.sleep("100 millis"))
+      const handlers: Record<string, Effect.Effect<void>> = {
+        whole: step,
+        last: Effect.andThen(Effect.void, step),
+        masked: Effect.uninterruptibleMask((restore) => Effect.andThen(step, restore(Effect.sleep(0)))),
+        first: Effect.andThen(step, Effect.never),
+        again: Effect.forever(step),
+        restored: Effect.uninterruptibleMask((restore) => Effect.andThen(step, restore(Effect.never)))
+      }
+      class Stubborn extends Task.make("stubborn", { payload: { how: Schema.String } }) {}
+      class Group extends TaskGroup.make(Stubborn) {}
+      yield* Harness.launch(Group, Group.toLayer({ stubborn: ({ how }) => handlers[how]! }), { concurrency: 6 })
+      const hows = Object.keys(handlers)
+      const ids = yield* Effect.forEach(
+        hows,
+        (how) => Harness.insert("stubborn", { payload: JSON.stringify({ how }), timeout_ms: 20, max_attempts: 1 })
+      )
+      const statuses = yield* Effect.forEach(ids, (id) => Effect.map(Harness.awaitOver(id), ({ status }) => status))
+      assert.deepStrictEqual(Object.fromEntries(hows.map((how, n) => [how, statuses[n]])), {
+        whole: "completed",
+        last: "completed",
+        masked: "failed",
+        first: "failed",
+        again: "failed",
+        restored: "failed"
+      })
+    }).pipe(Harness.onDatabase))
+
   it.live("of the type counts where the task has none, and the worker's where the type has none", () =>
     Effect.gen(function*() {
       class Brief extends Task.make("brief", { timeout: "30 millis" }) {}

@@ -139,12 +139,12 @@ describe("shutdown", () => {
       const sql = yield* PgClient.PgClient
       const worker = yield* Harness.launch(Harness.Tasks, script.handlers)
       const id = yield* Harness.insert("scripted")
-      const { proceed } = yield* script.next(id)
-      yield* proceed(Effect.never)
+      const { execution, proceed } = yield* script.next(id)
       yield* sql`alter table spindle.task_events rename to gone`
+      yield* proceed(Effect.andThen(execution.emit({ _tag: "text_delta", text: "unheard" }), Effect.never))
       const defect = yield* Effect.catchDefect(Effect.as(worker.stop, undefined), Effect.succeed)
       assert.instanceOf(defect, Worker.WorkerError)
-      assert.match(String((defect as Error).message), new RegExp(`Not written: scripted ${id}$`))
+      assert.match(String((defect as Error).message), new RegExp(`Not written: scripted ${id}, 1 events$`))
       yield* sql`alter table spindle.gone rename to task_events`
     }).pipe(Harness.onDatabase), 40_000)
 

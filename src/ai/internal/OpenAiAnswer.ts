@@ -9,6 +9,7 @@ import * as Predicate from "effect/Predicate"
 import * as Result from "effect/Result"
 import * as Stream from "effect/Stream"
 import type * as OpenAI from "openai/resources/chat/completions"
+import * as OpenAiStream from "./OpenAiStream.ts"
 
 /**
  * Reads one answer.
@@ -19,14 +20,17 @@ import type * as OpenAI from "openai/resources/chat/completions"
 export interface Reader {
   /** The parts that a chunk brings. */
   readonly read: (chunk: unknown) => ReadonlyArray<Response.StreamPartEncoded>
-  /** Whether the model has said that it is done, so that nothing of the answer can be missing. */
-  readonly isComplete: () => boolean
+  /** Whether the model has begun to say or to think something, or has stopped before. */
+  readonly hasBegun: () => boolean
+  /** Whether nothing can be missing although the stream has no end: it broke, or fell silent. */
+  readonly isWhole: (how: "broken" | "silent") => boolean
   /** What is left to say when the stream has ended. */
   readonly end: Stream.Stream<Response.StreamPartEncoded, AiError.AiErrorReason>
 }
 
 /**
- * Reads the chunks of one answer in order.
+ * Reads the chunks of one answer in order. Only the end of the stream ends it: some endpoints say with every chunk why the
+ * model has stopped, and what it has used. The last word counts.
  *
  * Nothing of a chunk is taken for granted: compatible endpoints leave out, add, and spell things their own way.
  *
@@ -39,9 +43,16 @@ export const reader = (): Reader => {
   let blocks = 0
   let refusal = ""
   let reason: Response.FinishReason | undefined
-  let usage: Response.FinishPartEncoded["usage"] | undefined
-  let finished = false
+  let usage: Usage | undefined
   let failure: AiError.AiErrorReason | undefined
+  let isDone = false
+  let hasDeltas = false
+  let hasBegun = false
+  // with text, calls or a refusal; thoughts are no answer
+  let hasAnswer = false
+  // a reason, or the usage, has come by itself since the answer last went on
+  let isSettled = false
+  let wentOnAfterReason = false
   const calls: Array<ToolCall> = []
 
   const close = (): ReadonlyArray<Response.StreamPartEncoded> => {
@@ -50,7 +61,7 @@ export const reader = (): Reader => {
     return ended === undefined ? [] : [{ type: `${ended}-end`, id: String(blocks) }]
   }
   const piece = (kind: "text" | "reasoning", delta: string): ReadonlyArray<Response.StreamPartEncoded> => {
-    if (delta === "" || finished) return []
+    if (delta === "") return []
     if (block === kind) return [{ type: `${kind}-delta`, id: String(blocks), delta }]
     const closed = close()
     block = kind
@@ -83,50 +94,73 @@ export const reader = (): Reader => {
     failure ??= new AiError.ToolParameterValidationError({ toolName: name, description: "they are not JSON" })
     return []
   }
-  const finish = (): ReadonlyArray<Response.StreamPartEncoded> => {
-    if (finished || reason === undefined) return []
-    finished = true
-    return [
-      ...close(),
-      // What was cut off is no call.
-      ...(reason === "length" ? [] : calls.flatMap(called)),
-      { type: "finish", reason, usage: usage ?? usageOf({}) }
-    ]
-  }
-  const metadata = ({ id, model }: OpenAI.ChatCompletionChunk): ReadonlyArray<Response.StreamPartEncoded> => {
-    if (named || !Predicate.isString(model) || model === "") return []
-    named = true
-    return [{ type: "response-metadata", modelId: model, ...(Predicate.isString(id) && { id }) }]
+  const metadata = (
+    { id, model }: OpenAI.ChatCompletionChunk,
+    counts: Usage | undefined
+  ): ReadonlyArray<Response.StreamPartEncoded> => {
+    const names = !named && Predicate.isString(model) && model !== ""
+    named ||= names
+    if (!names && counts === undefined) return []
+    return [{
+      type: "response-metadata",
+      ...(names && { modelId: model, ...(Predicate.isString(id) && { id }) }),
+      // who is interrupted never sees the finish
+      ...(counts !== undefined && { metadata: { openai: { usage: totals(counts) } } })
+    }]
   }
 
   return {
     read: (given) => {
+      if (given === OpenAiStream.done) isDone = true
       if (!Predicate.isObject(given)) return []
       const chunk = given as unknown as OpenAI.ChatCompletionChunk
-      const choice = Array.isArray(chunk.choices) ? chunk.choices.find((_) => (_?.index ?? 0) === 0) : undefined
-      // not every endpoint sends every field of the type, and some send more
-      const delta: Readonly<Record<string, unknown>> = { ...choice?.delta }
-      if (Predicate.isString(delta.refusal)) refusal += delta.refusal
-      const toolCalls = Array.isArray(delta.tool_calls) && !finished ? delta.tool_calls : []
-      const stopped: unknown = choice?.finish_reason
-      if (Predicate.isString(stopped) && stopped !== "") reason = finishReasons[stopped] ?? "other"
-      if (Predicate.isObject(chunk.usage)) usage = usageOf(chunk.usage as UsageFields)
-      return [
-        ...metadata(chunk),
-        ...piece("reasoning", textOf(delta.reasoning_content ?? delta.reasoning)),
-        ...piece("text", textOf(delta.content)),
-        ...toolCalls.flatMap(call),
-        ...(Predicate.isObject(chunk.usage) ? finish() : [])
+      const choice: any = Array.isArray(chunk.choices)
+        ? chunk.choices.find((_) => Number(_?.index ?? 0) === 0)
+        : undefined
+      // A whole answer has a message, also where a stream was asked for; beside deltas a message repeats them.
+      // Not every endpoint sends every field of the type, and some send more.
+      const delta: Readonly<Record<string, unknown>> = { ...(!hasDeltas && choice?.message), ...choice?.delta }
+      hasDeltas ||= Predicate.isObject(choice?.delta)
+      const counted = chunk.usage ?? choice?.usage
+      const counts = Predicate.isObject(counted) ? usageOf(counted as UsageFields) : undefined
+      const thoughts = piece("reasoning", textOf(delta.reasoning_content ?? delta.reasoning))
+      const answer = [
+        ...piece("text", textOf(delta.content ?? choice?.text)),
+        ...(Array.isArray(delta.tool_calls) ? delta.tool_calls.flatMap(call) : [])
       ]
+      const refused = Predicate.isString(delta.refusal) ? delta.refusal : ""
+      refusal += refused
+      usage = counts ?? usage
+
+      const answers = answer.length > 0 || refused !== ""
+      const goesOn = answers || thoughts.length > 0
+      if (goesOn) {
+        hasBegun = true
+        hasAnswer ||= answers
+        isSettled = false
+        wentOnAfterReason ||= reason !== undefined
+      }
+      const stopped: unknown = choice?.finish_reason
+      const stops = Predicate.isString(stopped) && stopped !== "" && stopped !== "null"
+      if (stops) reason = finishReasons.get(stopped.toLowerCase()) ?? "other"
+      if (!goesOn && reason !== undefined && (stops || counts !== undefined)) isSettled = hasAnswer
+      return [...metadata(chunk, counts), ...thoughts, ...answer]
     },
-    isComplete: () => reason !== undefined,
+    hasBegun: () => hasBegun || reason !== undefined,
+    isWhole: (how) => isSettled || (how === "silent" && hasAnswer && reason !== undefined && !wentOnAfterReason),
     end: Stream.suspend((): Stream.Stream<Response.StreamPartEncoded, AiError.AiErrorReason> => {
+      if (isDone && hasAnswer) reason ??= calls.length > 0 ? "tool-calls" : "unknown"
       if (reason === undefined) {
         return Stream.fail(
           new AiError.InvalidResponseError({ description: "the stream ended before the model had finished" })
         )
       }
-      const parts = Stream.fromIterable(finish())
+      const parts = Stream.fromIterable<Response.StreamPartEncoded>([
+        ...close(),
+        // What was cut off is no call.
+        ...(reason === "length" ? [] : calls.flatMap(called)),
+        { type: "finish", reason, usage: usage ?? uncounted }
+      ])
       if (refusal !== "") {
         const words = refusal.replaceAll(/\s+/g, " ").slice(0, 500)
         failure = new AiError.ContentPolicyError({ description: `the model refused: ${words}` })
@@ -149,18 +183,19 @@ interface ToolCallFields {
   readonly function?: { readonly name?: unknown; readonly arguments?: unknown } | null
 }
 
-const finishReasons: Readonly<Record<string, Response.FinishReason>> = {
-  stop: "stop",
-  length: "length",
-  model_length: "length",
-  content_filter: "content-filter",
-  tool_calls: "tool-calls",
-  function_call: "tool-calls",
-  error: "error",
+const finishReasons: ReadonlyMap<string, Response.FinishReason> = new Map([
+  ["stop", "stop"],
+  ["length", "length"],
+  ["model_length", "length"],
+  ["max_tokens", "length"],
+  ["content_filter", "content-filter"],
+  ["tool_calls", "tool-calls"],
+  ["function_call", "tool-calls"],
+  ["error", "error"],
   // vLLM and SGLang; DeepSeek: the model was stopped before its end
-  abort: "error",
-  insufficient_system_resource: "error"
-}
+  ["abort", "error"],
+  ["insufficient_system_resource", "error"]
+])
 
 // a text, or a list of parts some of which are text
 const textOf = (content: unknown): string =>
@@ -177,15 +212,29 @@ interface UsageFields {
   readonly completion_tokens_details?: { readonly reasoning_tokens?: unknown } | null
 }
 
-const usageOf = (usage: UsageFields): Response.FinishPartEncoded["usage"] => {
+type Usage = Response.FinishPartEncoded["usage"]
+
+// undefined if nothing is counted
+const usageOf = (usage: UsageFields): Usage | undefined => {
   const input = count(usage.prompt_tokens)
   const cached = count(usage.prompt_tokens_details?.cached_tokens)
   const output = count(usage.completion_tokens)
   const reasoning = count(usage.completion_tokens_details?.reasoning_tokens)
+  if (input === undefined && output === undefined) return undefined
   return {
     inputTokens: { total: input, cacheRead: cached, uncached: less(input, cached), cacheWrite: undefined },
     outputTokens: { total: output, reasoning, text: less(output, reasoning) }
   }
+}
+
+const uncounted: Usage = {
+  inputTokens: { total: undefined, cacheRead: undefined, uncached: undefined, cacheWrite: undefined },
+  outputTokens: { total: undefined, reasoning: undefined, text: undefined }
+}
+
+const totals = ({ inputTokens, outputTokens }: Usage) => {
+  const [input, output] = [inputTokens.total ?? 0, outputTokens.total ?? 0]
+  return { inputTokens: input, outputTokens: output, totalTokens: input + output }
 }
 
 const count = (tokens: unknown): number | undefined =>

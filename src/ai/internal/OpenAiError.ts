@@ -67,8 +67,10 @@ const quotaCodes = new Set(["insufficient_quota", "billing_hard_limit_reached", 
 const answered = (error: APIError, request: Request, now: number): AiError.AiErrorReason => {
   const body = bodyOf(error)
   const codes = [body?.code, body?.type, body?.innererror?.code].filter(Predicate.isString).map((_) => _.toLowerCase())
-  const status = error.status ?? statusInStream(body?.code, codes)
   const words = masked(wordsOf(error, body) ?? "", request)
+  // LM Studio answers any other path with 200
+  const isNoEndpoint = /^unexpected endpoint/i.test(words)
+  const status = error.status ?? (isNoEndpoint ? 404 : statusInStream(body?.code, codes))
   // where the base URL lacks its version, nobody says so
   const where = status === 404 || status === 405 ? ` (POST ${request.url})` : ""
   const described = { description: `${words === "" ? `HTTP ${status}` : words}${where}` }
@@ -128,7 +130,7 @@ const wordsOf = (error: APIError, body: any): string | undefined => {
   if (Predicate.isString(body)) return body
   // OpenRouter's own message only says that there is one of the provider behind it
   const raw = body?.metadata?.raw
-  for (const words of [body?.message, body?.detail, body?.error]) {
+  for (const words of [body?.message, body?.detail, body?.msg, body?.error]) {
     if (Predicate.isString(words)) return Predicate.isString(raw) ? `${words}: ${raw}` : words
   }
   if (body !== undefined && body !== null) return JSON.stringify(body)

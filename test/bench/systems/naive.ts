@@ -5,7 +5,14 @@
  */
 import { setTimeout as sleep } from "node:timers/promises"
 import { Client, Pool } from "pg"
-import { connections, type ConnectOptions, type Implementation, type Recorder } from "../protocol.ts"
+import {
+  connections,
+  type ConnectOptions,
+  type Implementation,
+  payload,
+  type Recorder,
+  sleepMillis
+} from "../protocol.ts"
 
 interface Task {
   readonly id: string
@@ -87,6 +94,7 @@ const connect = async (options: ConnectOptions, recorder: Recorder) => {
     })
   const handle = async (task: Task) => {
     recorder.started(task.id)
+    if (options.job === "sleep") await sleep(sleepMillis)
     if (options.job === "wait") await cancelled(task)
     return { delivered: true }
   }
@@ -135,4 +143,21 @@ const connect = async (options: ConnectOptions, recorder: Recorder) => {
   }
 }
 
-export const naive: Implementation = { prepare, connect }
+const insert = {
+  name: "insert",
+  text: `
+    with added as (insert into naive.tasks (type, payload) select 'bench', unnest($1::jsonb[]) returning id)
+    select (select array_agg(id) from added) as ids, pg_notify('naive_queued', '')`
+}
+
+const produce = async (url: string) => {
+  const pool = new Pool({ connectionString: url, max: connections, idleTimeoutMillis: 0 })
+  await Promise.all(Array.from({ length: connections }, () => pool.query("select pg_sleep(0.1)")))
+  return {
+    enqueue: (from: number, tasks: number) =>
+      pool.query({ ...insert, values: [Array.from({ length: tasks }, (_, i) => JSON.stringify(payload(from + i)))] }),
+    stop: () => pool.end()
+  }
+}
+
+export const naive: Implementation = { prepare, connect, produce }

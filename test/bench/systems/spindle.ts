@@ -13,8 +13,16 @@ import * as HandlerRegistry from "../../../src/HandlerRegistry.ts"
 import * as Migrations from "../../../src/storage/Migrations.ts"
 import * as Task from "../../../src/Task.ts"
 import * as TaskGroup from "../../../src/TaskGroup.ts"
+import * as TaskQueue from "../../../src/TaskQueue.ts"
 import * as Worker from "../../../src/Worker.ts"
-import { connections, type ConnectOptions, type Implementation, type Recorder } from "../protocol.ts"
+import {
+  connections,
+  type ConnectOptions,
+  type Implementation,
+  payload,
+  type Recorder,
+  sleepMillis
+} from "../protocol.ts"
 
 class Bench extends Task.make("bench", {
   payload: { to: Schema.String, subject: Schema.String, order: Schema.Int },
@@ -28,6 +36,12 @@ const handlers = ({ job }: Pick<ConnectOptions, "job">, recorder: Recorder) =>
     bench: (_, { task }) => {
       const id = String(task.id)
       const result = { delivered: true }
+      if (job === "sleep") {
+        return Effect.suspend(() => {
+          recorder.started(id)
+          return Effect.as(Effect.sleep(sleepMillis), result)
+        })
+      }
       return job === "end"
         ? Effect.sync(() => (recorder.started(id), result))
         : Effect.sync(() => recorder.started(id)).pipe(
@@ -83,4 +97,21 @@ const connect = async (options: ConnectOptions, recorder: Recorder) => {
   }
 }
 
-export const spindle: Implementation = { prepare, connect }
+const produce = async (url: string) => {
+  const runtime = ManagedRuntime.make(TaskQueue.layer.pipe(Layer.provideMerge(sqlLayer(url))))
+  await runtime.runPromise(warm)
+  const queue = await runtime.runPromise(TaskQueue.TaskQueue)
+  return {
+    enqueue: (from: number, tasks: number) =>
+      runtime.runPromise(
+        tasks === 1
+          ? queue.enqueue(Bench, payload(from))
+          : Effect.asVoid(
+            queue.enqueueMany(Bench, Array.from({ length: tasks }, (_, i) => ({ payload: payload(from + i) })))
+          )
+      ),
+    stop: () => runtime.dispose()
+  }
+}
+
+export const spindle: Implementation = { prepare, connect, produce }

@@ -1,17 +1,18 @@
 /**
  * No-op tasks, queued by plain SQL before the worker starts: how fast they are completed, and what each of them costs.
  */
-import { Effect } from "effect"
+import { Effect, Redacted } from "effect"
 import { BenchError } from "../errors.ts"
 import * as Goals from "../goals.ts"
 import { progress } from "../output.ts"
 import { peakMegabytes } from "../proc.ts"
-import { now } from "../protocol.ts"
+import { type Job, now } from "../protocol.ts"
 import { type Column, ratios, type Section, type Series, significant, times, whole } from "../report.ts"
 import { connectTo, Server } from "../server.ts"
 import type { Settings } from "../settings.ts"
 import { completed, firstQueued, insertMany, type System, unfinished } from "../systems.ts"
 import { connectWorker, type Content, freshDatabase, read, spent } from "../trial.ts"
+import { spawn } from "../worker.ts"
 
 /** One run. */
 export interface Drain {
@@ -21,6 +22,8 @@ export interface Drain {
   readonly content?: Content | undefined
   /** Whether the tasks are added to the content, or are part of it. */
   readonly enqueue: boolean
+  /** A no-op by default. */
+  readonly job?: Job | undefined
 }
 
 type Range = readonly [first: bigint, last: bigint]
@@ -29,7 +32,11 @@ const fill = Effect.fnUntraced(
   function*({ enqueue, system, tasks }: Drain, database: string) {
     const server = yield* Server
     const sql = yield* connectTo(server.url(database))
-    if (enqueue) yield* sql.unsafe(insertMany(system), [tasks])
+    if (enqueue && system.own === undefined) yield* sql.unsafe(insertMany(system), [tasks])
+    if (enqueue && system.own !== undefined) {
+      const producer = yield* spawn(system)
+      yield* producer.call("fill", { url: Redacted.value(server.url(database)), tasks })
+    }
     yield* sql.unsafe("vacuum analyze")
     yield* sql.unsafe("checkpoint")
     const [queued] = yield* sql.unsafe<{ first: string }>(firstQueued(system))
@@ -39,11 +46,11 @@ const fill = Effect.fnUntraced(
   Effect.scoped
 )
 
-const connectFor = ({ concurrency, system, tasks }: Drain, database: string) =>
+const connectFor = ({ concurrency, job = "end", system, tasks }: Drain, database: string) =>
   connectWorker(system, database, {
     concurrency,
     notifications: system.channels === undefined,
-    job: "end",
+    job,
     expected: tasks,
     record: false
   })
@@ -136,6 +143,14 @@ const count = Effect.fnUntraced(
   withinTenMinutes
 )
 
+/** Who else the throughput is compared with. */
+const rivals = [
+  { name: "ceiling", goal: Goals.throughputOfCeiling },
+  { name: "graphile", goal: Goals.throughputOfGraphile },
+  { name: "graphile-5000", goal: Goals.throughputOfBestGraphile },
+  { name: "pg-boss", goal: Goals.throughputOfPgBoss }
+]
+
 const columns = (concurrency: number): ReadonlyArray<Column> => {
   const main = concurrency === 50
   return [
@@ -143,6 +158,9 @@ const columns = (concurrency: number): ReadonlyArray<Column> => {
     { title: "× naive", format: times, goal: throughputGoal(concurrency) },
     { title: "worker CPU µs/task", format: significant },
     { title: "server CPU µs/task", format: significant },
+    ...rivals.map(({ goal, name }): Column => ({ title: `× ${name}`, format: times, goal: main ? goal : undefined })),
+    { title: "worker CPU × ceiling", format: times, goal: main ? Goals.workerCpu : undefined },
+    { title: "server CPU × ceiling", format: times, goal: main ? Goals.serverCpu : undefined },
     { title: "statements/task", format: significant, goal: main ? Goals.statements : undefined },
     { title: "commits/task", format: significant, goal: main ? Goals.commits : undefined },
     { title: "WAL B/task", format: whole, goal: main ? Goals.wal : undefined },
@@ -167,7 +185,7 @@ const text = (tasks: number, rounds: number) =>
     whole(tasks)
   } no-op tasks with a payload of about 75 bytes; systems alternate, median (min–max) of ${rounds} rounds. ` +
   `The clock runs from "go", connections warm and nothing claimed, until another process sees no unfinished task; "first task" is ` +
-  `the part of it before the first handler started. × naive is the median of the rounds' ratios. Statements and commits are from a ` +
+  `the part of it before the first handler started. Ratios are the median of the rounds' ratios. Statements and commits are from a ` +
   `run of ${
     whole(Math.min(tasks, counted))
   } tasks of its own, start-up and shutdown included. Rows and results are kept, and checked.`
@@ -182,7 +200,8 @@ export const workload = Effect.fnUntraced(function*(settings: Settings, concurre
       all.push(result)
     }
   }
-  const naive = [...results].find(([system]) => system.name === "naive")?.[1]
+  const of = (name: string, figure: keyof Drained): Series =>
+    [...results].find(([system]) => system.name === name)?.[1].map((result) => result[figure]) ?? []
   const rows = yield* Effect.forEach(
     results,
     ([system, all]) =>
@@ -193,9 +212,12 @@ export const workload = Effect.fnUntraced(function*(settings: Settings, concurre
           judged: system.name === "spindle",
           cells: [
             series("rate"),
-            ratios(series("rate"), naive?.map(({ rate }) => rate) ?? []),
+            ratios(series("rate"), of("naive", "rate")),
             series("workerMicros"),
             series("serverMicros"),
+            ...rivals.map(({ name }) => ratios(series("rate"), of(name, "rate"))),
+            ratios(series("workerMicros"), of("ceiling", "workerMicros")),
+            ratios(series("serverMicros"), of("ceiling", "serverMicros")),
             [counts.statements],
             [counts.commits],
             series("wal"),
