@@ -72,6 +72,21 @@ export const reasons = (row: Row, now: number, serving: Serving | undefined): Re
   return now - runAt < patienceMillis ? [] : [{ _tag: "Unclaimed", type, forMs: now - runAt }]
 }
 
+/** A task that is due so much later never is: `infinity` is read as the year 9999. */
+export const neverMillis = Duration.toMillis(Duration.days(365_000))
+
+/** In the few words that a line of a list has room for. */
+export const brief: (reason: Reason) => string = Reason.match({
+  Later: () => "not due",
+  Unhandled: () => "no worker here handles it",
+  Excluded: () => "its type is left alone here",
+  OtherQueue: () => "its queue is left alone here",
+  HeldBack: () => "set aside: the database refuses it",
+  SameKey: ({ id }) => `behind task ${id}: its unique key`,
+  Full: () => "the worker here is busy",
+  Unclaimed: ({ forMs }) => `not taken for ${span(forMs)}`
+})
+
 /** A sentence without its full stop. */
 export const words: (reason: Reason) => string = Reason.match({
   Later: ({ inMs }) => inMs >= neverMillis ? "It never becomes due" : `It is due in ${span(inMs)}`,
@@ -86,8 +101,5 @@ export const words: (reason: Reason) => string = Reason.match({
   Unclaimed: ({ forMs, type }) =>
     `It has been due for ${span(forMs)} and no worker has taken it: does one run that handles the type ${type}?`
 })
-
-// `infinity` is read as the year 9999
-const neverMillis = Duration.toMillis(Duration.days(365_000))
 
 const span = (millis: number) => Duration.format(Duration.seconds(Math.max(1, Math.round(millis / 1000))))
