@@ -33,23 +33,28 @@ export interface TaskGroup<in out T extends Task.Any> {
   merge<const Groups extends ReadonlyArray<Any>>(...groups: Groups): TaskGroup<T | Tasks<Groups[number]>>
 
   /** Checks a handler record against the group without building a layer. */
-  of<const Handlers extends HandlersFrom<T>>(handlers: Handlers): Handlers
+  of<const Handlers extends HandlersContext<T>>(handlers: Handlers & Checked<T, Handlers>): Handlers
 
   /**
    * Implements every task of the group. What the handlers need is taken when the
    * layer is built, except for the attempt's scope, span and log annotations.
    */
-  toLayer<Handlers extends HandlersFrom<T>, EX = never, RX = never>(
-    build: Handlers | Effect.Effect<Handlers, EX, RX>
-  ): Layer.Layer<Task.ToHandler<T>, EX, Exclude<RX, Scope.Scope> | HandlersServices<Handlers>>
+  toLayer<Build extends Built<HandlersContext<T>>>(
+    build: Build & CheckedBuild<T, Build>
+  ): Layer.Layer<Task.ToHandler<T>, BuildError<Build>, BuildServices<Build> | HandlersServices<BuildSuccess<Build>>>
 
   /** Implements one task of the group, so that handlers can live in their own files. */
-  toLayerHandler<const Type extends T["type"], R, EX = never, RX = never>(
+  toLayerHandler<
+    const Type extends T["type"],
+    Build extends Built<HandlerContext<Extract<T, { readonly type: Type }>>>
+  >(
     type: Type,
-    build:
-      | Task.HandlerFn<Extract<T, { readonly type: Type }>, R>
-      | Effect.Effect<Task.HandlerFn<Extract<T, { readonly type: Type }>, R>, EX, RX>
-  ): Layer.Layer<Task.Handler<Type>, EX, Exclude<RX | R, Scope.Scope>>
+    build: Build & CheckedHandlerBuild<Extract<T, { readonly type: Type }>, Build>
+  ): Layer.Layer<
+    Task.Handler<Type>,
+    BuildError<Build>,
+    BuildServices<Build> | HandlersServices<{ readonly [_ in Type]: BuildSuccess<Build> }>
+  >
 }
 
 /**
@@ -88,6 +93,66 @@ export type Tasks<G> = G extends TaskGroup<infer T> ? T : never
 export type HandlersFrom<T extends Task.Any> = {
   readonly [Current in T as Current["type"]]: Task.HandlerFn<Current, any>
 }
+
+// What may be given is wider than what is right, so that `Checked` can say what is wrong. It still types the arguments of
+// a handler that is written in place, and its results.
+type HandlerContext<T extends Task.Any> = (
+  payload: Task.Payload<T>,
+  execution: Task.Execution<T>
+) => Effect.Effect<Task.Success<T>, Task.Error<T> | Task.Control, any> | {} | null | undefined | void
+
+type HandlersContext<T extends Task.Any> = {
+  readonly [Current in T | string as Current extends Task.Any ? Current["type"] : string]?: Current extends Task.Any
+    ? HandlerContext<Current>
+    : any
+}
+
+type Built<A> = A | Effect.Effect<A, any, any>
+type BuildSuccess<Build> = Build extends Effect.Effect<infer A, infer _E, infer _R> ? A : Build
+type BuildError<Build> = Build extends Effect.Effect<infer _A, infer E, infer _R> ? E : never
+type BuildServices<Build> = Build extends Effect.Effect<infer _A, infer _E, infer R> ? Exclude<R, Scope.Scope> : never
+
+type CheckedBuild<T extends Task.Any, Build> = Build extends Effect.Effect<infer A, infer E, infer R>
+  ? Effect.Effect<Checked<T, A>, E, R>
+  : Checked<T, Build>
+
+type CheckedHandlerBuild<T extends Task.Any, Build> = Build extends Effect.Effect<infer A, infer E, infer R>
+  ? Effect.Effect<CheckedHandler<T, A>, E, R>
+  : CheckedHandler<T, Build>
+
+// An index signature of `any` is that of `HandlersContext`: nothing has been inferred yet.
+type Checked<T extends Task.Any, Handlers> = [Handlers] extends [HandlersFrom<T>] ? unknown
+  : 0 extends 1 & Handlers[keyof Handlers & string] ? unknown
+  :
+    & { readonly [Type in Exclude<T["type"], keyof Handlers>]: unknown }
+    & {
+      readonly [Type in keyof Handlers]: Type extends T["type"]
+        ? CheckedHandler<Extract<T, { readonly type: Type }>, Handlers[Type]>
+        : UnknownType<Type & string, Exclude<T["type"], keyof Handlers>>
+    }
+
+type UnknownType<Type extends string, Missing extends string> = [Missing] extends [never]
+  ? `the group has no task "${Type}"`
+  : `the group has no task "${Type}", and there is no handler of "${Missing}"`
+
+type CheckedHandler<T extends Task.Any, Handler> = [Handler] extends [Task.HandlerFn<T, any>] ? unknown
+  : HandlerContext<T> extends Handler ? unknown
+  : Handler extends (...args: any) => infer Returned
+    ? [Returned] extends [Effect.Effect<infer _A, infer E, infer _R>]
+      ? [E] extends [Task.Error<T> | Task.Control] ? Task.HandlerFn<T, any>
+      : Undeclared<Exclude<E, Task.Error<T> | Task.Control>>
+    : NoEffect<Exclude<Returned, Effect.Effect<any, any, any>>>
+  : Task.HandlerFn<T, any>
+
+type Undeclared<E> = E extends { readonly _tag: infer Tag extends string }
+  ? `the task does not declare the error ${Tag}: name it in the task's "error", or catch it`
+  : "the handler fails with an error that has no _tag, which a task cannot declare: catch it, or map it to one that has"
+
+type NoEffect<Returned> = Returned extends PromiseLike<any>
+  ? "a handler returns an Effect, and this one a Promise: call what is asynchronous with Effect.tryPromise"
+  : Returned extends Generator<any, any, any>
+    ? "a handler returns an Effect, and this one a generator: wrap the function in Effect.fnUntraced"
+  : "a handler returns an Effect: a plain value is Effect.succeed(value)"
 
 /**
  * What the handlers need to run, beside the attempt's scope.

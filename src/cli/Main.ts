@@ -3,13 +3,16 @@
  *
  * A signal (SIGHUP, SIGINT or SIGTERM) interrupts the command, whose scopes close. Of a service (`Process.serve`) that is the
  * graceful shutdown, after which it exits with 0; the second signal ends the grace period, and the third ends the process. Any
- * other command exits with 128 and the number of the signal, at the second one at once.
+ * other command exits with 128 and the number of the signal, at the second one at once. Under npm, the end of npm is
+ * such a signal.
  *
  * @since 0.1.0
  */
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Option from "effect/Option"
+import * as Fs from "node:fs"
 import { constants } from "node:os"
 import { version } from "../internal/Version.ts"
 import * as Failure from "./Failure.ts"
@@ -61,6 +64,13 @@ const onSignal = (signal: "SIGHUP" | "SIGINT" | "SIGTERM") => {
   process.exit(code)
 }
 
+/** The parent and, where that is a shell and Linux says so, the parent of that. */
+const lineage = () => {
+  const stat = Option.liftThrowable(() => Fs.readFileSync(`/proc/${process.ppid}/stat`, "utf8"))()
+  const [, name = "", parent] = /\((.*)\) \S (\d+)/.exec(Option.getOrElse(stat, () => "")) ?? []
+  return name.endsWith("sh") ? `${process.ppid} ${parent}` : `${process.ppid}`
+}
+
 const shortGraceMillis = 3000
 
 const onCrash = (error: unknown) => {
@@ -79,6 +89,14 @@ const onCrash = (error: unknown) => {
 process.once("SIGHUP", onSignal).on("SIGHUP", () => {})
 process.on("SIGINT", onSignal)
 process.on("SIGTERM", onSignal)
+// What npm or npx has started is the child of a shell that passes no signal on, and would outlive both.
+if (process.env.npm_lifecycle_event !== undefined) {
+  const parents = lineage()
+  setInterval(() => {
+    if (signals === 0 && lineage() !== parents) onSignal("SIGTERM")
+  }, 500).unref()
+}
+
 process.on("uncaughtException", onCrash)
 process.on("unhandledRejection", onCrash)
 

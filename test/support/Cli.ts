@@ -73,11 +73,17 @@ const bin = Path.join(import.meta.dirname, "../../src/bin.ts")
 export const spawn = Effect.fnUntraced(function*(
   env: Environment,
   args: ReadonlyArray<string>,
-  options?: { readonly cwd?: string | undefined }
+  options?: {
+    readonly cwd?: string | undefined
+    /** What a shell runs instead, with the command as its arguments. */
+    readonly shell?: string | undefined
+  }
 ) {
+  const command = [process.execPath, bin, ...args] as const
+  const [program, ...given] = options?.shell === undefined ? command : ["sh", "-c", options.shell, "sh", ...command]
   const child = yield* Effect.acquireRelease(
     Effect.sync(() =>
-      ChildProcess.spawn(process.execPath, [bin, ...args], {
+      ChildProcess.spawn(program!, given, {
         cwd: options?.cwd,
         env: {
           PATH: process.env.PATH,

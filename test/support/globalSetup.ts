@@ -6,8 +6,8 @@ import { Clock, Effect, Exit, Redacted, Scope } from "effect"
 import * as Crypto from "node:crypto"
 import * as Path from "node:path"
 import type { TestProject } from "vitest/node"
+import { buildPage } from "../../src/build.ts"
 import * as Migrations from "../../src/storage/Migrations.ts"
-import * as PageBuild from "./pageBuild.ts"
 import * as Provider from "./Provider.ts"
 import { databaseUrl, execute } from "./TestDatabase.ts"
 
@@ -48,7 +48,7 @@ const setup = Effect.fnUntraced(function*(project: TestProject) {
 export default async (project: TestProject) => {
   // Most of what a process of the tests takes to start is compiling.
   process.env.NODE_COMPILE_CACHE ??= Path.resolve("node_modules/.cache/node")
-  PageBuild.run()
+  buildPage()
   const scope = Scope.makeUnsafe()
   const close = () => Effect.runPromise(Scope.close(scope, Exit.void))
   const exit = await Effect.runPromiseExit(Scope.provide(setup(project), scope))
