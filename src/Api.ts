@@ -79,6 +79,9 @@ export class Unprocessable extends HttpApiError.Problem<Unprocessable>()("Unproc
   type: blank,
   status: 422,
   title: "Unprocessable Content"
+}, {
+  /** Where it does not fit, if that can be said of each by itself. */
+  errors: Schema.optionalKey(Schema.Array(HttpApiError.ProblemIssue))
 }) {}
 
 /**
@@ -276,6 +279,13 @@ export class Tasks extends HttpApiGroup.make("tasks").add(
       summary: "Find tasks",
       description: "Newest first. A page can be empty and have a `next`: pass that as `before` and go on"
     })
+  ),
+  HttpApiEndpoint.get("failures", "/failures", {
+    query: Views.filterFields,
+    success: Views.FailureGroups,
+    error: [Unprocessable, Unavailable]
+  }).annotateMerge(
+    OpenApi.annotations({ summary: "What fails alike", description: "Among the newest failed tasks that match" })
   ),
   HttpApiEndpoint.get("get", "/:id", { params: id, success: taskDetail, error: [NotFound, Unavailable] })
     .annotateMerge(OpenApi.annotations({ summary: "Everything that is known of a task" })),

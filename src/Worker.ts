@@ -153,6 +153,12 @@ export class Worker extends Context.Service<Worker, {
   readonly id: string
   /** How many tasks run now. */
   readonly running: Effect.Effect<number>
+  /** How many it runs at a time. */
+  readonly concurrency: number
+  /** Whether `taskTypes` lets it take tasks of a type. */
+  readonly takes: (type: string) => boolean
+  /** The queues it serves; undefined for all. */
+  readonly queues: ReadonlyMap<string, number> | undefined
   /** What happens from now on. A slow reader loses the oldest, never holds the worker up. */
   readonly lifecycle: Stream.Stream<Lifecycle.Event>
   /** Counters since the start, what runs, and what ended last. */
@@ -245,7 +251,7 @@ const storeLayer = Layer.effect(
 )
 
 const make = Effect.gen(function*() {
-  const { concurrency, taskTypes, workerId } = yield* Settings.Settings
+  const { concurrency, queues, taskTypes, workerId } = yield* Settings.Settings
   const { listening } = yield* Connection.Connection
   const stats = yield* Stats
   const bus = yield* Lifecycle.Bus
@@ -285,6 +291,9 @@ const make = Effect.gen(function*() {
   return Worker.of({
     id: workerId,
     running: Effect.sync(supervisor.running),
+    concurrency,
+    takes: Settings.globs(taskTypes),
+    queues,
     lifecycle: Stream.fromPubSub(bus),
     stats,
     health: health.current,

@@ -31,15 +31,24 @@ export const ago = (millis: number): string => {
   return `${whole < 10_000 ? `${whole / 1000} s` : duration(whole)} ago`
 }
 
-/** In the reader's own zone: `2026-11-21 14:03:09`. */
+/** In the reader's own zone, which is named: `2026-11-21 14:03:09 UTC+1`. */
 export const time = (at: Date): string =>
-  `${at.getFullYear()}-${two(at.getMonth() + 1)}-${two(at.getDate())} ${clock(at)}`
+  `${at.getFullYear()}-${two(at.getMonth() + 1)}-${two(at.getDate())} ${clock(at)} ${zone(at)}`
+
+/** `UTC`, `UTC+1`, `UTC-3:30` */
+export const zone = (at: Date): string => {
+  const east = -at.getTimezoneOffset()
+  if (east === 0) return "UTC"
+  const minutes = Math.abs(east) % 60
+  return `UTC${east < 0 ? "-" : "+"}${Math.floor(Math.abs(east) / 60)}${minutes === 0 ? "" : `:${two(minutes)}`}`
+}
 
 /** `14:03:09` */
 export const clock = (at: Date): string => `${two(at.getHours())}:${two(at.getMinutes())}:${two(at.getSeconds())}`
 
-/** `12,345`; with `+` where counting stopped there. */
-export const count = (count: number, capped = false): string => count.toLocaleString("en-US") + (capped ? "+" : "")
+/** `12,345`; with `+` where counting stopped there, and `?` where it did not get that far. */
+export const count = (count: number, capped = false): string =>
+  capped && count === 0 ? "?" : count.toLocaleString("en-US") + (capped ? "+" : "")
 
 /** `1 task`, `12,345 tasks`. */
 export const plural = (count: number, one: string, many = `${one}s`): string =>

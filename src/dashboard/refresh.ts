@@ -31,6 +31,8 @@ export interface Resource<A> {
   readonly value: A | undefined
   /** Why the latest attempt did not succeed. */
   readonly problem: Problem | undefined
+  /** The value is what was shown under the key before, until the answer is there. */
+  readonly stale: boolean
   /** When the value came, by `performance.now()`. */
   readonly at: number
   readonly reload: () => void
@@ -39,14 +41,15 @@ export interface Resource<A> {
 const betweenHints = 600
 
 /**
- * Asks at once, then every `every` milliseconds. `key` names what is asked for: with another key the old value goes.
+ * Asks at once, then every `every` milliseconds. `key` names what is asked for: with another key the old value goes, or
+ * stays until the new one is there where `keep` is set.
  */
 export const useResource = <A>(
   key: string,
   ask: (client: Client) => Effect.Effect<A, unknown>,
-  options: { readonly every: number; readonly hints?: boolean; readonly hold?: boolean }
+  options: { readonly every: number; readonly hints?: boolean; readonly hold?: boolean; readonly keep?: boolean }
 ): Resource<A> => {
-  const { every, hints = false, hold = false } = options
+  const { every, hints = false, hold = false, keep = false } = options
   const [held, setHeld] = useState<{ key: string; value?: A; problem?: Problem; at: number }>({ key, at: 0 })
   const asking = useRef(ask)
   asking.current = ask
@@ -109,6 +112,8 @@ export const useResource = <A>(
 
   const reload = useCallback(() => load.current(), [])
   return held.key === key
-    ? { value: held.value, problem: held.problem, at: held.at, reload }
-    : { value: undefined, problem: undefined, at: 0, reload }
+    ? { value: held.value, problem: held.problem, stale: false, at: held.at, reload }
+    : keep && held.value !== undefined
+    ? { value: held.value, problem: undefined, stale: true, at: held.at, reload }
+    : { value: undefined, problem: undefined, stale: false, at: 0, reload }
 }

@@ -28,6 +28,12 @@ export const about: Readonly<Record<State, string>> = {
   stopping: "It is cancelled and its finalizers are running"
 }
 
+/** What an action applies to. What has completed runs again only where nothing else is looked at. */
+export const applies = (action: "cancel" | "retry", status: Status, looksAt: Status | undefined): boolean =>
+  action === "cancel"
+    ? status === "queued" || status === "processing"
+    : status === "failed" || status === "cancelled" || (status === "completed" && looksAt === "completed")
+
 export type Action = "cancel" | "retry" | "runNow"
 
 /** Why the action cannot work now; undefined where it can. */

@@ -53,9 +53,12 @@ export const page = (
     let found = yield* client.tasks.list({ query: { ...filter, ...cursor(before), limit } })
     for (let turn = 0; turn < patience && found.tasks.length === 0 && found.next !== null; turn++) {
       const further = yield* client.tasks.list({ query: { ...filter, before: found.next, limit } })
-      found = { ...further, total: found.total }
+      found = { ...further, total: atLeast(found.total, further.tasks.length) }
     }
-    return found
+    // The pages before were empty: what is shown is all there is.
+    return before === undefined && found.next === null
+      ? { ...found, total: { count: found.tasks.length, capped: false } }
+      : found
   })
 
 /** How many there are by status, and `all`. */
@@ -86,7 +89,21 @@ export const counts = (
       })
     )
 
-const total = (counts: ReadonlyArray<Count>): Count => ({
-  count: counts.reduce((sum, { count }) => sum + count, 0),
-  capped: counts.some(({ capped }) => capped)
-})
+const atLeast = ({ capped, count }: Count, seen: number): Count => ({ count: Math.max(count, seen), capped })
+
+/** Where counting stops. */
+const cap = 10_000
+
+/** A sum in which one count has stopped does not pretend to be exact to the last digit. */
+export const total = (counts: ReadonlyArray<Count>): Count => {
+  const count = counts.reduce((sum, { count }) => sum + count, 0)
+  const capped = counts.some(({ capped }) => capped)
+  return { count: capped && count > cap ? Math.floor(count / cap) * cap : count, capped }
+}
+
+/** The better of two counts of the same: one that is exact, the first before the second, or the higher one. */
+export const better = (first: Count | undefined, second: Count | undefined): Count | undefined => {
+  if (first === undefined || second === undefined) return first ?? second
+  if (!first.capped) return first
+  return !second.capped || second.count > first.count ? second : first
+}

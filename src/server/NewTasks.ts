@@ -7,6 +7,7 @@ import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type * as Schema from "effect/Schema"
+import * as SchemaIssue from "effect/SchemaIssue"
 import * as Api from "../Api.ts"
 import type { Entry, HandlerRegistry } from "../HandlerRegistry.ts"
 import type * as TaskQueue from "../TaskQueue.ts"
@@ -39,7 +40,8 @@ export const enqueue = Effect.fnUntraced(function*(
   }: Views.NewTask
 ): Effect.fn.Return<TaskQueue.Enqueued, Api.Unprocessable | Api.Unavailable> {
   if (delayMs !== undefined && runAt !== undefined) {
-    return yield* new Api.Unprocessable({ detail: "delayMs and runAt are both given, expected at most one of them" })
+    const message = "delayMs and runAt are both given, expected at most one of them"
+    return yield* new Api.Unprocessable({ detail: message, errors: [{ path: ["runAt"], message }] })
   }
   const entry = Option.flatMap(registry, ({ get }) => get(type))
   const definition: Definition = Option.isNone(entry) ? {} : yield* Effect.mapBoth(decode(entry.value, payload), {
@@ -49,7 +51,8 @@ export const enqueue = Effect.fnUntraced(function*(
     },
     onFailure: (error) =>
       new Api.Unprocessable({
-        detail: `The payload does not fit the task "${type}": ${Failures.rejected(error).message}`
+        detail: `The payload does not fit the task "${type}": ${Failures.rejected(error).message}`,
+        errors: issuesOf(error)
       })
   })
   const key = uniqueKey ?? definition.uniqueKey
@@ -67,7 +70,7 @@ export const enqueue = Effect.fnUntraced(function*(
     Effect.catchTag("TaskQueueError", (error) =>
       Effect.fail(
         error.reason._tag === "InvalidOptions" || error.reason._tag === "InvalidPayload"
-          ? new Api.Unprocessable({ detail: inTheirWords(error.message) })
+          ? new Api.Unprocessable(named(inTheirWords(error.message)))
           : Unavailable.fromQueue(error)
       ))
   )
@@ -95,6 +98,24 @@ const names: ReadonlyArray<readonly [string, string]> = [
   ["Invalid option: unique.key is", "uniqueKey is"],
   ["Invalid option: ", ""]
 ]
+
+/** Beyond this nobody reads what is wrong, or where. */
+const maxIssues = 100
+const maxIssue = 500
+
+const issuesOf = ({ issue }: Schema.SchemaError) =>
+  SchemaIssue.makeFormatterStandardSchemaV1()(issue).issues.slice(0, maxIssues).map(({ message, path = [] }) => ({
+    path: ["payload", ...path.map((step) => typeof step === "object" ? step.key : step)].map((key) =>
+      typeof key === "number" ? key : String(key)
+    ),
+    message: message.length > maxIssue ? `${message.slice(0, maxIssue)}…` : message
+  }))
+
+/** Where the message begins with the name of a field, that field is told beside it. */
+const named = (detail: string) => {
+  const field = /^(\w+) (?:is|are) /.exec(detail)?.[1]
+  return field === undefined ? { detail } : { detail, errors: [{ path: [field], message: detail }] }
+}
 
 const inTheirWords = (message: string) => {
   const name = names.find(([prefix]) => message.startsWith(prefix))

@@ -38,6 +38,7 @@ export const layer = HttpApiBuilder.group(
     const worker = yield* Effect.serviceOption(Worker)
     const registry = yield* Effect.serviceOption(HandlerRegistry)
     const start = yield* DateTime.now
+    const takes = Option.match(worker, { onNone: () => () => true, onSome: ({ takes }) => takes })
     const types = Option.match(registry, { onNone: () => [], onSome: TypeDefinitions.make })
 
     const instance = Option.match(worker, {
@@ -88,7 +89,8 @@ export const layer = HttpApiBuilder.group(
           oldestQueuedAgeMs: ages.length === 0 ? null : Math.max(...ages),
           unhandledTypes: Option.match(registry, {
             onNone: () => [],
-            onSome: ({ types }) => [...depths.dueTypes].filter((type) => !types.includes(type)).toSorted()
+            onSome: ({ types }) =>
+              [...depths.dueTypes].filter((type) => !types.includes(type) || !takes(type)).toSorted()
           })
         }
         return overview

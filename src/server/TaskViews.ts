@@ -7,6 +7,7 @@ import * as DateTime from "effect/DateTime"
 import * as Option from "effect/Option"
 import * as Predicate from "effect/Predicate"
 import * as Schema from "effect/Schema"
+import * as Waiting from "../internal/Waiting.ts"
 import type * as TaskDetail from "../storage/TaskDetail.ts"
 import type * as TaskPages from "../storage/TaskPages.ts"
 import { failure } from "../storage/TaskTable.ts"
@@ -20,7 +21,7 @@ import type * as Views from "./Views.ts"
  * @category models
  * @since 0.1.0
  */
-export const summary = (row: TaskPages.Row): Views.TaskSummary => ({
+export const summary = (row: TaskPages.Row, serving: Waiting.Serving | undefined): Views.TaskSummary => ({
   id: row.id as Views.TaskSummary["id"],
   type: row.type,
   queue: row.queue,
@@ -32,6 +33,11 @@ export const summary = (row: TaskPages.Row): Views.TaskSummary => ({
   userId: row.user_id,
   lockedBy: row.locked_by,
   error: row.error === null ? null : briefly(failureOf(row.error)),
+  waiting: Waiting.reasons(
+    { status: row.status, type: row.type, queue: row.queue, runAt: Number(row.run_at), heldKey: row.held_key },
+    Number(row.now),
+    serving
+  ),
   createdAt: DateTime.fromDateUnsafe(row.created_at),
   runAt: DateTime.fromDateUnsafe(row.run_at),
   startedAt: time(row.started_at),
@@ -48,7 +54,7 @@ export const detail = (
   row: TaskDetail.Row,
   closings: ReadonlyArray<TaskDetail.Closing>,
   maxValueBytes: number,
-  handledHere: boolean | null
+  serving: Waiting.Serving | undefined
 ): Views.TaskDetail => {
   const sizes = [
     ["payload", row.payload_bytes],
@@ -61,7 +67,7 @@ export const detail = (
   // a task that was cancelled while it waited was not running, whatever it did before
   const ran = row.started_at !== null && (closing === undefined || "startedAt" in closing.data)
   return {
-    ...summary(row),
+    ...summary(row, serving),
     payload: masked(row.payload),
     result: masked(row.result),
     error: row.error === null ? null : failureOf(row.error),
@@ -71,7 +77,7 @@ export const detail = (
     timeoutMs: row.timeout_ms,
     epoch: String(row.epoch),
     leaseExpiresAt: time(row.lease_expires_at),
-    handledHere,
+    handledHere: serving?.handles(row.type) ?? null,
     attemptsEnded,
     timing: {
       now: DateTime.fromDateUnsafe(row.now),

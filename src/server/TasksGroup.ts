@@ -3,11 +3,13 @@
  *
  * @since 0.1.0
  */
+import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import * as HttpApiBuilder from "effect/http-api/HttpApiBuilder"
 import * as Option from "effect/Option"
 import * as Api from "../Api.ts"
 import { HandlerRegistry } from "../HandlerRegistry.ts"
+import type * as Waiting from "../internal/Waiting.ts"
 import { Browse } from "../storage/Browse.ts"
 import * as Steer from "../storage/Steer.ts"
 import * as TaskDetail from "../storage/TaskDetail.ts"
@@ -37,9 +39,7 @@ export const layer = HttpApiBuilder.group(
     const browse = yield* Browse
     const queue = yield* TaskQueue
     const registry = yield* Effect.serviceOption(HandlerRegistry)
-    const handled = Option.as(yield* Effect.serviceOption(Worker), Option.map(registry, ({ types }) => new Set(types)))
-    const isHandled = (type: string) =>
-      Option.match(Option.flatten(handled), { onNone: () => null, onSome: (types) => types.has(type) })
+    const serving = servingNow(yield* Effect.serviceOption(Worker), registry)
 
     return handlers.handleAll({
       list: ({ query: { before, limit = defaultLimit, ...filter } }) =>
@@ -52,11 +52,29 @@ export const layer = HttpApiBuilder.group(
             })
           )).pipe(
             Effect.catchTag("StorageError", (error) => Effect.fail(Unavailable.fromStorage(error))),
-            Effect.map(({ page: { next, rows }, total }) => ({
-              tasks: rows.map(TaskViews.summary),
+            Effect.zipWith(serving, ({ page: { next, rows }, total: { capped, count } }, servingTask) => ({
+              tasks: rows.map((row) => TaskViews.summary(row, servingTask(row.id))),
               next: next as Task.TaskId | null,
-              total
+              // What is listed is counted, and a list that ends is all there is.
+              total: before === undefined && next === null
+                ? { count: rows.length, capped: false }
+                : { count: Math.max(count, rows.length), capped }
             }))
+          ),
+      failures: ({ query: filter }) =>
+        browse.look("group the failures", (tables) =>
+          Effect.andThen(Filters.check(tables, filter), TaskPages.failures(tables, filter))).pipe(
+            Effect.catchTag("StorageError", (error) => Effect.fail(Unavailable.fromStorage(error))),
+            Effect.map((groups) =>
+              groups.map(({ count, finished_at, id, message, tag, type }) => ({
+                type,
+                tag,
+                message,
+                count,
+                id: id as Task.TaskId,
+                finishedAt: finished_at && DateTime.fromDateUnsafe(finished_at)
+              }))
+            )
           ),
       get: Effect.fnUntraced(function*({ params: { id } }) {
         const found = yield* Effect.mapError(
@@ -65,7 +83,7 @@ export const layer = HttpApiBuilder.group(
         )
         if (found === undefined) return yield* notFound(id)
         const { closings, row } = found
-        return TaskViews.detail(row, closings, TaskDetail.maxValueBytes, isHandled(row.type))
+        return TaskViews.detail(row, closings, TaskDetail.maxValueBytes, (yield* serving)(id))
       }),
       enqueue: ({ payload }) =>
         Effect.map(
@@ -112,6 +130,23 @@ export const layer = HttpApiBuilder.group(
     )
   })
 )
+
+/** What the worker of this process takes, asked anew for each answer; nothing is known where none runs. */
+const servingNow = (
+  worker: Option.Option<Worker["Service"]>,
+  registry: Option.Option<HandlerRegistry["Service"]>
+): Effect.Effect<(id: bigint) => Waiting.Serving | undefined> => {
+  if (Option.isNone(worker) || Option.isNone(registry)) return Effect.succeed(() => undefined)
+  const handled = new Set(registry.value.types)
+  const { concurrency, health, queues, running, takes } = worker.value
+  return Effect.zipWith(health, running, ({ problems }, running) => (id) => ({
+    handles: (type) => handled.has(type),
+    takes,
+    queues,
+    setAside: problems.find((problem) => problem.startsWith(`task ${id} `)),
+    full: running < concurrency ? undefined : running
+  }))
+}
 
 const notFound = (id: Task.TaskId) => new Api.NotFound({ detail: `There is no task ${id}` })
 

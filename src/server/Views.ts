@@ -8,6 +8,7 @@
  */
 import * as Schema from "effect/Schema"
 import * as SchemaTransformation from "effect/SchemaTransformation"
+import * as Waiting from "../internal/Waiting.ts"
 import * as Task from "../Task.ts"
 import * as TaskEvent from "../TaskEvent.ts"
 
@@ -73,6 +74,8 @@ export const TaskSummary = Schema.Struct({
   /** The worker that holds it. On a cancelled task: its handler is still unwinding. */
   lockedBy: Schema.NullOr(Schema.String),
   error: Schema.NullOr(Schema.Struct({ kind: Schema.String, tag: Schema.String, message: Schema.String })),
+  /** What stands in the way of a queued task, as far as this process can tell; empty when it is about to run. */
+  waiting: Schema.Array(Waiting.Reason),
   createdAt: Time,
   runAt: Time,
   startedAt: Schema.NullOr(Time),
@@ -193,6 +196,28 @@ export const TaskPage = Schema.Struct({
  * @since 0.1.0
  */
 export type TaskPage = typeof TaskPage.Type
+
+/**
+ * Failures of one type with one tag and message, most frequent first, among the newest that match; at most 50 groups.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const FailureGroups = Schema.Array(Schema.Struct({
+  type: Schema.String,
+  tag: Schema.String,
+  /** Its first 300 characters. */
+  message: Schema.String,
+  count: Schema.Int,
+  /** The newest of them. */
+  id: TaskId,
+  finishedAt: Schema.NullOr(Time)
+}))
+/**
+ * @category models
+ * @since 0.1.0
+ */
+export type FailureGroups = typeof FailureGroups.Type
 
 /**
  * The counters of this process since its start.

@@ -11,7 +11,7 @@ import * as TaskEvent from "../TaskEvent.ts"
 import type { Tables } from "./Browse.ts"
 import * as EventTable from "./EventTable.ts"
 import * as Parameters from "./Parameters.ts"
-import type * as TaskPages from "./TaskPages.ts"
+import * as TaskPages from "./TaskPages.ts"
 import { idOf } from "./TaskTable.ts"
 import * as Times from "./Times.ts"
 
@@ -41,7 +41,6 @@ export interface Row extends TaskPages.Row {
   readonly timeout_ms: number | null
   readonly epoch: bigint
   readonly lease_expires_at: Date | null
-  readonly now: Date
   readonly due: boolean
 }
 
@@ -64,7 +63,8 @@ export interface Closing {
  * @category statements
  * @since 0.1.0
  */
-export const read = Effect.fnUntraced(function*({ columns, run }: Tables, id: bigint) {
+export const read = Effect.fnUntraced(function*(tables: Tables, id: bigint) {
+  const { columns, run } = tables
   const [row] = yield* run<Omit<Row, Column> & { readonly [name in Column]: string | null }>(
     (s) => `
 select t.id, t.type, t.queue, t.status, t.priority, t.attempts, t.max_attempts, t.epoch, t.locked_by,
@@ -72,7 +72,7 @@ select t.id, t.type, t.queue, t.status, t.priority, t.attempts, t.max_attempts, 
        ${columns.uniqueKey ? "t.unique_key" : "null"} as unique_key,
        ${columns.timeout ? "t.timeout_ms" : "null::int"} as timeout_ms,
        ${times.map(Times.column).join(", ")},
-       now() as now, t.run_at <= now() as due,
+       now() as now, t.run_at <= now() as due, ${TaskPages.heldKey(tables, s)} as held_key,
        ${value("payload")}, ${value("result")}, ${value("error")},
        ${columns.metadata ? value("metadata") : "'{}' as metadata, null::int as metadata_bytes"}
   from ${s}.tasks t

@@ -66,6 +66,25 @@ export interface Row {
   readonly run_at: Date
   readonly started_at: Date | null
   readonly finished_at: Date | null
+  readonly now: Date
+  /** Of a queued task: the one with its unique key that a worker still holds. */
+  readonly held_key: bigint | null
+}
+
+/**
+ * Failures that are alike: of one type, with one tag and message, as far as that is shown.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface FailureGroup {
+  readonly type: string
+  readonly tag: string
+  readonly message: string
+  readonly count: number
+  /** The newest of them. */
+  readonly id: bigint
+  readonly finished_at: Date | null
 }
 
 /**
@@ -157,6 +176,37 @@ export const depth = (tables: Tables) =>
     cancelled: count(tables, { status: "cancelled" })
   })
 
+// Beyond these two nobody reads the groups, or tells two messages apart.
+const maxGroups = 50
+const maxGroupedMessage = 300
+
+/**
+ * What fails alike, the most frequent first, among the newest that match; at most 50.
+ *
+ * @category statements
+ * @since 0.1.0
+ */
+export const failures = Effect.fnUntraced(function*(tables: Tables, given: Filter) {
+  const filter: Filter = { ...given, status: "failed" }
+  const source = yield* sourceOf(tables, filter)
+  const { add, parameters } = makeParameters()
+  const { from, matches } = looking(tables.columns, filter, source, "desc", maxId, undefined, add)
+  return yield* tables.run<FailureGroup>(
+    (s) => `
+select type, coalesce(tag, '') as tag, coalesce(message, '') as message, count(*)::int as count, max(id) as id,
+       ${Times.bounded("max(finished_at)")} as finished_at
+  from (select t.id, t.type, t.finished_at, left(t.error ->> 'tag', 200) as tag,
+               left(t.error ->> 'message', ${maxGroupedMessage}) as message
+          from (${from(s)}) t
+         where ${matches} and pg_column_size(t.error) <= ${maxValueBytes}
+         limit ${cap}) t
+ group by 1, 2, 3
+ order by count(*) desc, max(id) desc
+ limit ${maxGroups}`,
+    parameters
+  )
+})
+
 interface Source {
   readonly where: (add: Add) => string
   /** Only what comes before the task `$n`, in words that its index begins with. */
@@ -218,7 +268,7 @@ interface Walked extends Row {
 }
 
 const walk = (
-  { columns, run }: Tables,
+  { columns, indexes, run }: Tables,
   filter: Filter,
   source: Source,
   before: bigint,
@@ -239,6 +289,7 @@ select t.id, t.type, t.queue, t.status, t.priority, t.attempts, t.max_attempts,
                                     'message', left(t.error ->> 'message', 2000))
             when pg_column_size(t.error) <= ${maxValueBytes} then t.error
             else to_jsonb(pg_column_size(t.error) || ' bytes') end)::text as error,
+       now() as now, ${heldKey({ columns, indexes }, s)} as held_key,
        ${matches} as matches, ${edge} as edge
   from (${from(s)}) t
  where ${matches} or ${edge}
@@ -249,6 +300,20 @@ select t.id, t.type, t.queue, t.status, t.priority, t.attempts, t.max_attempts,
     (rows): ReadonlyArray<Walked> => rows.map((row) => ({ ...row, error: Json.ofColumn(row.error) }))
   )
 }
+
+/**
+ * The task that keeps the queued `t` from being claimed, by its unique key.
+ *
+ * @category expressions
+ * @since 0.1.0
+ */
+export const heldKey = ({ columns, indexes }: Pick<Tables, "columns" | "indexes">, s: string): string =>
+  columns.uniqueKey && indexes.locked
+    ? `case when t.status = 'queued' and t.unique_key is not null then (
+         select unwinding.id from ${s}.tasks unwinding
+          where unwinding.locked_by is not null and unwinding.type = t.type and unwinding.unique_key = t.unique_key
+          limit 1) end`
+    : "null::bigint"
 
 const tally = Effect.fnUntraced(function*(
   { columns, run }: Tables,

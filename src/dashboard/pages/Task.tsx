@@ -85,8 +85,7 @@ const Known = ({ id }: { readonly id: Ids.TaskId }) => {
           <StreamView
             id={id}
             story={isOver(task) ? `over at ${task.epoch}` : "open"}
-            attempts={task.attempts}
-            processing={task.status === "processing"}
+            task={task}
             closed={reload}
           />
           <Values task={task} />
@@ -153,10 +152,7 @@ const Fact = (
 )
 
 const Facts = ({ task }: { readonly task: TaskDetail }) => (
-  <Panel
-    title="Facts"
-    aside={task.handledHere === false ? <span class="muted">not handled by this worker</span> : null}
-  >
+  <Panel title="Facts">
     <dl class="facts">
       <Fact name="Queue">
         <a href={href("/tasks", { queue: task.queue })}>{task.queue}</a>
@@ -181,7 +177,7 @@ const Facts = ({ task }: { readonly task: TaskDetail }) => (
       {task.timing.ranMs !== null && task.status !== "processing" && (
         <Fact name="Ran">{Format.duration(task.timing.ranMs)}</Fact>
       )}
-      {task.finishedAt !== null && (
+      {task.finishedAt !== null && task.status !== "queued" && (
         <Fact name="Ended">
           <Ago at={task.finishedAt} />
         </Fact>

@@ -1,10 +1,11 @@
 import { useEffect, useMemo, useRef, useState } from "preact/hooks"
-import type { Count, Filter, Status, TaskPage } from "../../server/Views.ts"
+import type { Count, Filter, Status } from "../../server/Views.ts"
 import * as Format from "../format.ts"
 import { currentRow, rowKeys, useKeys } from "../keyboard.ts"
 import * as Keyset from "../keyset.ts"
 import { useHints } from "../live.ts"
 import { Bulk } from "../parts/Bulk.tsx"
+import { FailureGroups } from "../parts/FailureGroups.tsx"
 import { FilterBar } from "../parts/FilterBar.tsx"
 import { Empty, Trouble } from "../parts/Panel.tsx"
 import { TaskTable } from "../parts/TaskTable.tsx"
@@ -30,18 +31,26 @@ export const TaskList = () => {
   const [everything, setEverything] = useState(false)
   const lastToggled = useRef<string>(undefined)
   const selecting = selected.size > 0
-  const { problem, reload, value } = useResource(key, (client) => Tasks.page(client, filter, before, pageSize), {
+  const { problem, reload, stale, value } = useResource(key, (client) => Tasks.page(client, filter, before, pageSize), {
     every: refreshMs,
     hints: true,
-    hold: selecting
+    hold: selecting,
+    keep: true
   })
+  const { status, ...others } = filter
+  const { value: counts } = useResource(
+    `counts:${Tasks.addressOf(others, undefined)}`,
+    (client) => Tasks.counts(client, others, statuses),
+    { every: Object.keys(others).length === 0 ? refreshMs : 10_000, hints: Object.keys(others).length === 0 }
+  )
+  const total = Tasks.better(stale ? undefined : value?.total, Tasks.countOf(counts, status))
 
   const deselect = () => {
     setSelected(new Set())
     setEverything(false)
     lastToggled.current = undefined
   }
-  useEffect(deselect, [key])
+  useEffect(deselect, [key, stale])
 
   const ids = (value?.tasks ?? []).map(({ id }) => String(id))
   const toggle = (id: string, range: boolean) => {
@@ -63,7 +72,7 @@ export const TaskList = () => {
     if (to === undefined) return
     go(href("/tasks", { ...filter, before: to.cursor }), { state: to.trail })
   }
-  const toOlder = () => value?.next != null && step(Keyset.older(trail, before, String(value.next)))
+  const toOlder = () => !stale && value?.next != null && step(Keyset.older(trail, before, String(value.next)))
   const toNewer = () =>
     step(Keyset.newer(trail) ?? (before === undefined ? undefined : { cursor: undefined, trail: [] }))
 
@@ -87,19 +96,23 @@ export const TaskList = () => {
   return (
     <>
       <h1>Tasks</h1>
-      <StatusTabs filter={filter} page={value} before={before} />
+      <StatusTabs filter={filter} counts={counts} total={total} />
       <FilterBar filter={filter} />
+      {status === "failed" && <FailureGroups filter={others} />}
       {value === undefined && problem !== undefined
         ? <Trouble title="The tasks cannot be read" message={problem.message} again={reload} />
         : (
-          <section class="panel list" aria-label="Tasks found" aria-busy={value === undefined}>
+          <section class="panel list" aria-label="Tasks found" aria-busy={value === undefined || stale}>
             {mayAct && (
               <Bulk
                 filter={filter}
-                total={value?.total}
+                total={total}
+                statuses={everything
+                  ? counts && statuses.filter((each) => counts[each].count > 0 || counts[each].capped)
+                  : (value?.tasks ?? []).filter(({ id }) => selected.has(String(id))).map(({ status }) => status)}
                 ids={everything ? undefined : [...selected]}
-                wholePage={all && !everything && Tasks.isNarrow(filter) && value?.total !== undefined &&
-                  more(value.total, selected.size)}
+                wholePage={all && !everything && Tasks.isNarrow(filter) && total !== undefined &&
+                  more(total, selected.size)}
                 selectEverything={() => setEverything(true)}
                 clear={deselect}
                 done={() => {
@@ -128,14 +141,18 @@ export const TaskList = () => {
               : <Nothing value={value} filter={filter} before={before} older={toOlder} />}
             <footer class="row">
               <span class="muted num">
-                {value === undefined ? "" : `${Format.count(value.total.count, value.total.capped)} in all`}
+                {value === undefined || stale || total === undefined
+                  ? ""
+                  : total.capped && total.count === 0
+                  ? "None found so far"
+                  : `${Format.count(total.count, total.capped)} in all`}
                 {selecting ? " · not refreshed while tasks are selected" : ""}
               </span>
               <nav class="row" aria-label="Pages">
                 <button type="button" disabled={before === undefined} onClick={toNewer}>
                   {before !== undefined && trail.length === 0 ? "Newest" : "Newer"}
                 </button>
-                <button type="button" disabled={value?.next == null} onClick={toOlder}>Older</button>
+                <button type="button" disabled={stale || value?.next == null} onClick={toOlder}>Older</button>
               </nav>
             </footer>
           </section>
@@ -178,22 +195,14 @@ const Nothing = (
 
 /** Live counts by status: those of the tables, or, with other filters, of what these leave. */
 const StatusTabs = (
-  { before, filter, page }: {
+  { counts, filter, total }: {
     readonly filter: Filter
-    readonly page: TaskPage | undefined
-    readonly before: string | undefined
+    readonly counts: Tasks.Counts | undefined
+    readonly total: Count | undefined
   }
 ) => {
   const { status: current, ...others } = filter
-  const { value } = useResource(
-    `counts:${Tasks.addressOf(others, undefined)}`,
-    (client) => Tasks.counts(client, others, statuses),
-    { every: Object.keys(others).length === 0 ? refreshMs : 10_000, hints: Object.keys(others).length === 0 }
-  )
-  const countOf = (status: Status | undefined): Count | undefined => {
-    const fresh = before === undefined && status === current ? page?.total : undefined
-    return fresh?.capped === false ? fresh : Tasks.countOf(value, status) ?? fresh
-  }
+  const countOf = (status: Status | undefined) => status === current ? total : Tasks.countOf(counts, status)
   const tabs = useRef<HTMLElement>(null)
   useEffect(() => {
     const tab = tabs.current?.querySelector<HTMLElement>("[aria-current]")

@@ -2,6 +2,7 @@ import { useEffect, useRef, useState } from "preact/hooks"
 import type { BulkOutcome, Count, Filter, Status } from "../../server/Views.ts"
 import { type Answer, call } from "../client.ts"
 import * as Format from "../format.ts"
+import { applies } from "../state.ts"
 import { idOf } from "../tasks.ts"
 import { confirm } from "./Dialog.tsx"
 import { say } from "./Toasts.tsx"
@@ -9,6 +10,8 @@ import { say } from "./Toasts.tsx"
 interface Props {
   readonly filter: Filter
   readonly total: Count | undefined
+  /** Those that occur among what is selected; undefined where that is not known. */
+  readonly statuses: ReadonlyArray<Status> | undefined
   /** Those that are selected; absent for everything that matches the filter. */
   readonly ids: ReadonlyArray<string> | undefined
   /** The whole page is selected, and there is more. */
@@ -26,7 +29,7 @@ const statusesOf = (action: Verb, chosen: Status | undefined): ReadonlyArray<Sta
   action === "retry" && chosen === undefined ? ["failed", "cancelled"] : [chosen]
 
 /** What is done with all selected tasks at once. It is always there, so that nothing moves when a task is selected. */
-export const Bulk = ({ clear, done, filter, ids, selectEverything, total, wholePage }: Props) => {
+export const Bulk = ({ clear, done, filter, ids, selectEverything, statuses, total, wholePage }: Props) => {
   const [progress, setProgress] = useState<string>()
   const stopped = useRef(false)
   useEffect(() => () => {
@@ -37,6 +40,10 @@ export const Bulk = ({ clear, done, filter, ids, selectEverything, total, wholeP
   const many = everything
     ? total === undefined ? "all matching tasks" : `all ${tasks(total)} that match`
     : Format.plural(ids.length, "task")
+
+  const possible = (action: Verb) =>
+    !none && (everything && filter.status !== undefined ? [filter.status] : statuses)
+        ?.some((status) => applies(action, status, filter.status)) !== false
 
   const act = async (action: Verb) => {
     const goAhead = await confirm({
@@ -104,8 +111,14 @@ export const Bulk = ({ clear, done, filter, ids, selectEverything, total, wholeP
   }
   return (
     <div class="bulk row">
-      <button type="button" disabled={none} onClick={() => void act("retry")}>Run again</button>
-      <button type="button" disabled={none} class={none ? "" : "danger"} onClick={() => void act("cancel")}>
+      <button type="button" disabled={!possible("retry")} onClick={() => void act("retry")}>Run again</button>
+      <button
+        type="button"
+        disabled={!possible("cancel")}
+        title={none || possible("cancel") ? undefined : "None of these tasks waits or runs"}
+        class={possible("cancel") ? "danger" : ""}
+        onClick={() => void act("cancel")}
+      >
         Cancel
       </button>
       <span class="muted num">

@@ -1,6 +1,7 @@
 import type { Failure as Model } from "../../TaskEvent.ts"
 import type { Json } from "../json.ts"
 import { JsonTree } from "./JsonTree.tsx"
+import { LongText } from "./LongText.tsx"
 
 const kinds: Readonly<Record<Model["kind"], string>> = {
   failure: "an error of the task",
@@ -17,7 +18,9 @@ export const Failure = ({ error }: { readonly error: Model }) => (
     <p>
       <b>{error.tag}</b> <span class="muted" title={kinds[error.kind]}>{error.kind.replaceAll("_", " ")}</span>
     </p>
-    <p class="message">{error.message}</p>
+    <p class="message">
+      <LongText text={error.message} />
+    </p>
     {error.data !== undefined && error.data !== null && <JsonTree label="error data" value={error.data as Json} />}
     {error.stack !== undefined && (
       <details>

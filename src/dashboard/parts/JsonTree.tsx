@@ -1,9 +1,9 @@
 import { useState } from "preact/hooks"
 import * as Json from "../json.ts"
 import { Copy } from "./Copy.tsx"
+import { LongText } from "./LongText.tsx"
 
 const pageSize = 100
-const longText = 2000
 
 /** A value as a tree whose branches open and close. */
 export const JsonTree = (
@@ -87,19 +87,8 @@ const Member = (
 }
 
 const Leaf = ({ value }: { readonly value: null | boolean | number | string | Json.Exact }) => {
-  const [whole, setWhole] = useState(false)
   if (Json.isMasked(value)) return <span class="masked" title="The server does not show it">masked</span>
   if (value instanceof Json.Exact) return <span class="number">{String(value)}</span>
   if (typeof value !== "string") return <span class={value === null ? "null" : typeof value}>{String(value)}</span>
-  const long = value.length > longText && !whole
-  return (
-    <span class="string">
-      {Json.quoted(long ? value.slice(0, longText) : value)}
-      {long && (
-        <button type="button" class="link" onClick={() => setWhole(true)}>
-          {`… all ${value.length.toLocaleString("en-US")} characters`}
-        </button>
-      )}
-    </span>
-  )
+  return <LongText class="string" text={value} show={Json.quoted} />
 }

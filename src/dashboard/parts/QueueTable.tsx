@@ -38,8 +38,10 @@ export const QueueTable = ({ queues }: { readonly queues: ReadonlyArray<QueueSta
           <td class="num" data-label="Oldest due">
             {queue.oldestDueAgeMs === null ? <span class="muted">–</span> : Format.duration(queue.oldestDueAgeMs)}
           </td>
-          {(["completed", "failed", "cancelled"] as const).map((outcome) => (
-            <td key={outcome} class="num" data-label={`${outcome}/min`}>
+          {([["completed", "Completed"], ["failed", "Failed"], ["cancelled", "Cancelled"]] as const).map((
+            [outcome, label]
+          ) => (
+            <td key={outcome} class="num ended" data-label={`${label}/min`}>
               <span class={queue.endedLastMinute[outcome] === 0 ? "muted" : outcome === "failed" ? "bad" : ""}>
                 {Format.count(queue.endedLastMinute[outcome])}
               </span>

@@ -1,11 +1,15 @@
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks"
+import * as Waiting from "../../internal/Waiting.ts"
+import type { TaskDetail } from "../../server/Views.ts"
 import type * as Task from "../../Task.ts"
 import * as Format from "../format.ts"
 import type { Json } from "../json.ts"
 import { type Follow, useEvents } from "../live.ts"
 import { type Event, isClosing, Pace, type Text, Transcript } from "../transcript.ts"
 import { Badge } from "./Badge.tsx"
+import { Ago, Moment } from "./Elapsed.tsx"
 import { JsonTree } from "./JsonTree.tsx"
+import { LongText } from "./LongText.tsx"
 import { Empty, Panel } from "./Panel.tsx"
 
 const states: Readonly<Record<Follow, string>> = {
@@ -18,14 +22,13 @@ const states: Readonly<Record<Follow, string>> = {
 interface Props {
   readonly id: Task.TaskId
   readonly story: string
-  readonly attempts: number
-  readonly processing: boolean
+  readonly task: TaskDetail
   /** Something closed a claim: what else is shown of the task has changed. */
   readonly closed: () => void
 }
 
 /** What the task says while it runs. */
-export const StreamView = ({ attempts, closed, id, processing, story }: Props) => {
+export const StreamView = ({ closed, id, story, task }: Props) => {
   const transcript = useRef(new Transcript())
   const pace = useRef(new Pace())
   const frame = useRef<number>(undefined)
@@ -46,7 +49,11 @@ export const StreamView = ({ attempts, closed, id, processing, story }: Props) =
   useEffect(() => {
     if (state === "open") pace.current.open(performance.now())
   }, [state])
+  const processing = task.status === "processing"
   const { closed: end, count, dropped, earlier, events, progress, text, usage } = transcript.current
+  // A box that will be filled has its height from the start, and keeps it.
+  const tall = useRef(false)
+  tall.current ||= (story === "open" && task.waiting.length === 0) || text !== undefined || task.attemptsEnded.at(-1)?.outcome === "done"
   const speed = state === "open" && processing ? pace.current.perSecond(performance.now()) : undefined
 
   return (
@@ -54,9 +61,13 @@ export const StreamView = ({ attempts, closed, id, processing, story }: Props) =
       title="Stream"
       class="stream"
       aside={
-        <span class={`follow ${state}`} role="status">
+        <span class={`follow ${state} ${task.status}`} role="status">
           <i class="dot" />
-          {state === "ended" || end === undefined || isFinal(end) ? states[state] : "waiting for the next attempt"}
+          {state === "open" && task.status === "queued"
+            ? task.attempts > 0 ? "waiting for the next attempt" : "not started"
+            : state === "ended" || end === undefined || isFinal(end)
+            ? states[state]
+            : "waiting for the next attempt"}
         </span>
       }
     >
@@ -75,38 +86,67 @@ export const StreamView = ({ attempts, closed, id, processing, story }: Props) =
           </span>
         )}
       </div>
-      {progress !== undefined && (
-        <div class="progress">
-          <progress max={1} value={progress.fraction} aria-label="Progress" />
-          <span class="num">{`${Math.round(progress.fraction * 100)} %`}</span>
-          <span class="muted">{progress.message}</span>
-        </div>
-      )}
-      {earlier.map((text, index) => (
-        <details key={String(text.epoch)}>
-          <summary>
-            {`What an earlier attempt said (${index + 1} of ${earlier.length}, ${
-              Format.plural(text.length, "character")
-            })`}
-          </summary>
-          <Growing key={String(text.epoch)} text={text} length={text.length} />
-        </details>
-      ))}
-      {earlier.length > 0 && text !== undefined && <p class="over">It started over.</p>}
-      {text !== undefined
-        ? <Growing key={String(text.epoch)} text={text} length={text.length} />
-        : count === 0
-        ? (
-          <Empty>
-            {state === "connecting" ? "…" : processing ? "It has not said anything yet." : "It has said nothing."}
-          </Empty>
-        )
-        : null}
-      <EventList events={events} dropped={dropped} />
-      <span class="offscreen" aria-live="polite">{end === undefined ? "" : `Attempt ${attempts}: ${end.event}`}</span>
+      <div class={`said ${tall.current ? "tall" : ""}`}>
+        {task.status === "queued" && <Why task={task} />}
+        {progress !== undefined && (
+          <div class="progress">
+            <progress max={1} value={progress.fraction} aria-label="Progress" />
+            <span class="num">{`${Math.round(progress.fraction * 100)} %`}</span>
+            <span class="muted">{progress.message === undefined ? null : <LongText text={progress.message} />}</span>
+          </div>
+        )}
+        {earlier.map((text, index) => (
+          <details key={String(text.epoch)}>
+            <summary>
+              {`What an earlier attempt said (${index + 1} of ${earlier.length}, ${
+                Format.plural(text.length, "character")
+              })`}
+            </summary>
+            <Growing key={String(text.epoch)} text={text} length={text.length} />
+          </details>
+        ))}
+        {earlier.length > 0 && text !== undefined && <p class="over">It started over.</p>}
+        {text !== undefined
+          ? <Growing key={String(text.epoch)} text={text} length={text.length} />
+          : count === 0
+          ? (
+            <Empty>
+              {state === "connecting"
+                ? "…"
+                : processing
+                ? "It has not said anything yet."
+                : task.status === "queued"
+                ? ""
+                : "It has said nothing."}
+            </Empty>
+          )
+          : null}
+        <EventList events={events} dropped={dropped} />
+      </div>
+      <span class="offscreen" aria-live="polite">
+        {end === undefined ? "" : `Attempt ${task.attempts}: ${end.event}`}
+      </span>
     </Panel>
   )
 }
+
+/** Why nothing is said. */
+const Why = ({ task: { runAt, waiting } }: { readonly task: TaskDetail }) => (
+  <ul class="why">
+    {waiting.length === 0 && <li>It is about to run.</li>}
+    {waiting.map((reason) => (
+      <li key={reason._tag}>
+        {reason._tag === "Later" && reason.inMs < Waiting.neverMillis
+          ? (
+            <>
+              It is due <Ago at={runAt} />, at <Moment at={runAt} />.
+            </>
+          )
+          : `${Waiting.words(reason)}${reason._tag === "Unclaimed" ? "" : "."}`}
+      </li>
+    ))}
+  </ul>
+)
 
 const isFinal = ({ event }: Event) => event === "done" || event === "error" || event === "cancelled"
 

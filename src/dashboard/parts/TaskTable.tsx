@@ -1,3 +1,4 @@
+import * as Waiting from "../../internal/Waiting.ts"
 import type { TaskSummary } from "../../server/Views.ts"
 import * as Clock from "../clock.ts"
 import * as Format from "../format.ts"
@@ -37,10 +38,11 @@ export const TaskTable = ({ selection, tasks }: Props) => (
         <th class="type">Type</th>
         <th class="queue">Queue</th>
         <th class="whose">Tag, user</th>
+        <th class="priority">Priority</th>
         <th class="attempts">Attempt</th>
         <th class="when">Created</th>
         <th class="took">Took</th>
-        <th class="error">Error</th>
+        <th class="error">Error, or why it waits</th>
       </tr>
     </thead>
     <tbody>{tasks.map((task) => <Row key={String(task.id)} task={task} selection={selection} />)}</tbody>
@@ -79,6 +81,7 @@ const Row = ({ selection, task }: { readonly task: TaskSummary; readonly selecti
         {task.tag !== null && <span class="chip">{task.tag}</span>}
         {task.userId !== null && <span class="chip user">{task.userId}</span>}
       </td>
+      <td class={`priority num ${task.priority === 0 ? "muted" : ""}`}>{task.priority}</td>
       <td class="attempts num">
         {task.attempts}
         <span class="muted">/{task.maxAttempts}</span>
@@ -89,15 +92,34 @@ const Row = ({ selection, task }: { readonly task: TaskSummary; readonly selecti
       <td class="took num">
         <Took task={task} />
       </td>
-      <td class="error" title={task.error === null ? undefined : `${task.error.tag}: ${task.error.message}`}>
-        {task.error !== null && (
-          <>
-            <b>{task.error.tag}</b> {task.error.message}
-          </>
-        )}
+      <Told task={task} />
+      {/* Where there is no room for columns. */}
+      <td class="meta num">
+        {[
+          task.queue,
+          `attempt ${task.attempts}/${task.maxAttempts}`,
+          ...task.priority === 0 ? [] : [`priority ${task.priority}`]
+        ].join(" · ")} <Took task={task} />
       </td>
     </tr>
   )
+}
+
+const longTip = 500
+
+const Told = ({ task: { error, waiting } }: { readonly task: TaskSummary }) => {
+  // When it is due stands beside it.
+  const [reason] = waiting.filter(({ _tag }) => _tag !== "Later")
+  if (reason !== undefined) {
+    return <td class="error" title={waiting.map(Waiting.words).join("\n").slice(0, longTip)}>{Waiting.brief(reason)}</td>
+  }
+  return error === null ?
+    <td class="error" /> :
+    (
+      <td class="error" title={`${error.tag}: ${error.message}`.slice(0, longTip)}>
+        <b>{error.tag}</b> {error.message}
+      </td>
+    )
 }
 
 const Took = ({ task }: { readonly task: TaskSummary }) => {

@@ -2,6 +2,7 @@ import type { ComponentChildren } from "preact"
 import type { Attempt, TaskDetail } from "../../server/Views.ts"
 import * as Clock from "../clock.ts"
 import * as Format from "../format.ts"
+import { entriesOf } from "../timeline.ts"
 import { Badge } from "./Badge.tsx"
 import { Ago, Moment, Since } from "./Elapsed.tsx"
 import { Failure } from "./Failure.tsx"
@@ -33,7 +34,19 @@ export const Timeline = ({ task }: { readonly task: TaskDetail }) => {
           <span class="muted">{` for ${Format.time(new Date(Clock.millis(runAt)))}`}</span>
         )}
       </Entry>
-      {attemptsEnded.map((attempt) => <Ended key={attempt.epoch} attempt={attempt} />)}
+      {entriesOf(task).map((entry, index) =>
+        entry.kind === "attempts"
+          ? <Ended key={entry.attempts[0].epoch} attempts={entry.attempts} />
+          : entry.kind === "again"
+          ? (
+            <Entry key={index} at={entry.at}>
+              <b>Run again</b>
+            </Entry>
+          )
+          : entry.kind === "plain"
+          ? <Plain key={index} task={task} />
+          : <Entry key={index} at={null}>An earlier run, which left no events</Entry>
+      )}
       {status === "queued" && (
         <Entry at={runAt} class="open">
           <b>{Clock.millis(runAt) > Clock.now() ? "Due" : "Waits"}</b> {Clock.millis(runAt) > Clock.now()
@@ -54,23 +67,6 @@ export const Timeline = ({ task }: { readonly task: TaskDetail }) => {
           <Worker name={task.lockedBy} />
         </Entry>
       )}
-      {attemptsEnded.length === 0 && task.finishedAt !== null && task.lockedBy === null && (
-        <>
-          {startedAt !== null && (
-            <Entry at={startedAt}>
-              <b>Claimed</b>
-              {timing.waitedMs !== null && (
-                <span class="muted">{` after ${Format.duration(timing.waitedMs)} of waiting`}</span>
-              )}
-            </Entry>
-          )}
-          <Entry at={task.finishedAt} class={status}>
-            <Badge state={status} />
-            {timing.ranMs !== null && <span class="muted">{` after ${Format.duration(timing.ranMs)}`}</span>}
-            {task.error !== null && <Failure error={task.error} />}
-          </Entry>
-        </>
-      )}
       {status === "cancelled" && task.lockedBy !== null && (
         <Entry at={task.finishedAt} class="open">
           <Badge state="stopping" /> its handler is unwinding
@@ -81,11 +77,39 @@ export const Timeline = ({ task }: { readonly task: TaskDetail }) => {
   )
 }
 
-const Ended = ({ attempt }: { readonly attempt: Attempt }) => {
-  const { durationMs, endedAt, error, outcome, reason, runAt, startedAt, worker } = attempt
+/** A run that left no events: what the row says of it. */
+const Plain = ({ task: { error, finishedAt, startedAt, status, timing } }: { readonly task: TaskDetail }) => {
+  const ended = status === "queued" ? "completed" : status
   return (
     <>
       {startedAt !== null && (
+        <Entry at={startedAt}>
+          <b>Claimed</b>
+          {timing.waitedMs !== null && status !== "queued" && (
+            <span class="muted">{` after ${Format.duration(timing.waitedMs)} of waiting`}</span>
+          )}
+        </Entry>
+      )}
+      <Entry at={finishedAt} class={ended}>
+        <Badge state={ended} />
+        {startedAt !== null && finishedAt !== null && (
+          <span class="muted">
+            {` after ${Format.duration(Clock.millis(finishedAt) - Clock.millis(startedAt))}`}
+          </span>
+        )}
+        {error !== null && <Failure error={error} />}
+      </Entry>
+    </>
+  )
+}
+
+const Ended = ({ attempts }: { readonly attempts: readonly [Attempt, ...ReadonlyArray<Attempt>] }) => {
+  const last = attempts.at(-1)!
+  const { durationMs, endedAt, error, outcome, reason, runAt, startedAt, worker } = last
+  const alike = attempts.length > 1
+  return (
+    <>
+      {!alike && startedAt !== null && (
         <Entry at={startedAt}>
           <b>Claimed</b>
           <Worker name={worker} />
@@ -93,13 +117,29 @@ const Ended = ({ attempt }: { readonly attempt: Attempt }) => {
       )}
       <Entry at={endedAt} class={outcome}>
         <Badge state={outcome} />
-        {durationMs !== null
+        {alike
+          ? <b>{` ${attempts.length} times alike`}</b>
+          : durationMs !== null
           ? <span class="muted">{` after ${Format.duration(durationMs)}`}</span>
           : startedAt === null && <span class="muted">{" while nobody held it"}</span>}
         {reason !== null && <span>{` ${reason.replaceAll("_", " ")}`}</span>}
         {runAt !== null && <span class="muted">{`, next at ${Format.time(new Date(Clock.millis(runAt)))}`}</span>}
-        {startedAt === null && <Worker name={worker} />}
+        {!alike && startedAt === null && <Worker name={worker} />}
         {error !== null && <Failure error={error} />}
+        {alike && (
+          <details>
+            <summary>{`The ${attempts.length} attempts`}</summary>
+            <ol class="alike">
+              {attempts.map(({ durationMs, endedAt, epoch, worker }) => (
+                <li key={epoch}>
+                  <Moment at={endedAt} />
+                  {durationMs !== null && <span class="muted">{` after ${Format.duration(durationMs)}`}</span>}
+                  <Worker name={worker} />
+                </li>
+              ))}
+            </ol>
+          </details>
+        )}
       </Entry>
     </>
   )

@@ -7,6 +7,7 @@ interface Toast {
 }
 
 const toasts = Store.make<ReadonlyArray<Toast>>([])
+const longest = 500
 let next = 0
 
 const drop = (key: number) => toasts.set(toasts.get().filter((toast) => toast.key !== key))
@@ -14,7 +15,8 @@ const drop = (key: number) => toasts.set(toasts.get().filter((toast) => toast.ke
 /** Tells what happened, for some seconds. */
 export const say = (text: string, kind: Toast["kind"] = "plain") => {
   const key = next++
-  toasts.set([...toasts.get().slice(-3), { key, text, kind }])
+  const shown = text.length > longest ? `${text.slice(0, longest)}…` : text
+  toasts.set([...toasts.get().slice(-3), { key, text: shown, kind }])
   setTimeout(() => drop(key), kind === "bad" ? 12_000 : 6_000)
 }
 
