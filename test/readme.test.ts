@@ -15,16 +15,29 @@ const read = (path: string) => Fs.readFileSync(new URL(path, import.meta.url), "
 const body = (code: string) =>
   code.split("\n").filter((line) => !/^(import |\/\/ \w+\.ts$)/.test(line)).join("\n").trim()
 
-const fenced = (language: string, path = "../README.md") =>
+const fenced = (language: string, path: string) =>
   [...read(path).matchAll(new RegExp(`^\`\`\`${language}\n(.*?)^\`\`\`$`, "gms"))].map(([, code]) => code!)
 
-describe("README", () => {
-  it("shows code that compiles", () => {
-    const blocks = fenced("ts").map(body)
-    assert.strictEqual(blocks.length, 4)
-    const [header, ...code] = body(read("types/readme.ts")).split("\n")
-    assert.match(header!, /README/)
-    assert.strictEqual(blocks.join("\n").replaceAll(/\n+/g, "\n"), code.join("\n").trim().replaceAll(/\n+/g, "\n"))
+// The README itself is run by test/scripts/package.ts.
+describe("package.json", () => {
+  const { exports, peerDependencies, scripts } = JSON.parse(read("../package.json"))
+
+  it("exports every module that the documentation imports, and none of another's", () => {
+    const texts = [read("../README.md"), ...Fs.globSync("docs/**/*.md").map((path) => Fs.readFileSync(path, "utf8"))]
+    const named = texts.flatMap((text) =>
+      [...text.matchAll(/effect-spindle(\/[\w/]+)?["\x60]/g)].map(([, path = ""]) => `.${path}`)
+    )
+    assert.includeMembers(Object.keys(exports), named)
+    for (const [name, built] of Object.entries<string>(exports)) {
+      if (name.endsWith(".json")) continue
+      assert.isTrue(Fs.existsSync(built.replace(/^\.\/dist(.*)\.js$/, "src$1.ts")), built)
+      assert.notMatch(name, /\*|internal|storage|worker|server|cli|config|dashboard|demo/)
+    }
+  })
+
+  it("has one copy of Effect's packages, the application's, and no script that runs where it is installed", () => {
+    assert.sameMembers(Object.keys(peerDependencies), ["@effect/platform-node", "@effect/sql-pg", "effect"])
+    assert.doesNotHaveAnyKeys(scripts, ["preinstall", "install", "postinstall", "prepare", "prepublish"])
   })
 })
 
