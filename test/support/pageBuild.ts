@@ -9,6 +9,7 @@ const sources = [
   "src/dashboard",
   "src/server/Views.ts",
   "src/internal/Json.ts",
+  "src/internal/Waiting.ts",
   "src/Api.ts",
   "src/Task.ts",
   "src/TaskEvent.ts"
