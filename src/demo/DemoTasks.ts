@@ -92,7 +92,7 @@ export class MailServerBusy extends Schema.TaggedError<MailServerBusy>("spindle/
  */
 export class SendEmail extends Task.make("email:send", {
   payload: {
-    to: Schema.String.check(Schema.isPattern(/^[^\s@]+@[^\s@]+$/)),
+    to: Schema.String.check(Schema.isPattern(/^[^\s@]+@[^\s@]+$/, { expected: "an address such as ada@example.org" })),
     subject: Schema.String,
     body: Schema.String
   },

@@ -202,7 +202,11 @@ layer(Browser.layer, { excludeTestServices: true })("the pages", (it) => {
         assert.isTrue(tab.x >= 0 && tab.x + tab.width <= width, `the tab at ${width}`)
         await open(`/tasks?tag=${tag}&status=queued`)
         await page.locator(row(later)).waitFor()
-        if (width > 640) assert.deepStrictEqual(await cut(`${row(later)} .took`), [], `when it is due, at ${width}`)
+        assert.deepStrictEqual(
+          await cut(`${row(later)} ${width > 960 ? ".took" : ".meta"}`),
+          [],
+          `when it is due, at ${width}`
+        )
 
         await open("/")
         await page.locator(`.recent ${row(failed)}`).first().waitFor()

@@ -220,7 +220,7 @@ layer(Browser.layer, { excludeTestServices: true })("a task on the page", (it) =
       await page.getByText("Priority is “soon”, but must be an integer.").waitFor()
       await page.getByLabel("Priority").fill("")
       await page.getByLabel("to", { exact: true }).fill("a@example.com")
-      await page.getByLabel("Delay in ms").fill("3600000")
+      await page.getByLabel("Delay", { exact: true }).fill("3600")
       await page.getByRole("button", { name: "Enqueue" }).click()
       await page.waitForURL(/\/tasks\/\d+$/)
       await badge(page, "scheduled")
