@@ -9,7 +9,7 @@ import * as Fs from "node:fs"
 import * as Os from "node:os"
 import * as Path from "node:path"
 import { setTimeout as sleep } from "node:timers/promises"
-import Pg from "pg"
+import { Client } from "pg"
 
 const root = Path.join(import.meta.dirname, "../..")
 // The account that runs the embedded PostgreSQL must get in.
@@ -158,7 +158,7 @@ const sql = async (text: string) => {
   const [password, port] = ["data/spindle.password", "port"].map((name) =>
     Fs.readFileSync(Path.join(data, name), "utf8").trim()
   )
-  const client = new Pg.Client({
+  const client = new Client({
     host: "127.0.0.1",
     port: Number(port),
     user: "postgres",
