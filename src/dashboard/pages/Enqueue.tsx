@@ -159,11 +159,16 @@ const TaskForm = ({ draft, types }: { readonly draft: Draft; readonly types: Rea
   const submit = async (form: HTMLFormElement) => {
     const broken = form.querySelector<HTMLElement>("textarea[data-broken=true]")
     const changed = payload === undefined ? undefined : Json.inexactIn(payload, "")
+    if (changed !== undefined) return refuse(`${changed}.`)
     // What is wrong with it stands below it.
     if (broken !== null) return broken.focus()
-    if (changed !== undefined) return refuse(`${changed}.`)
     const unfilled = draft.type === type && payload !== undefined ? Json.unfilled(payload, draft.masked) : []
-    if (unfilled.length > 0) return refuse(`Fill in what the server masks: ${unfilled.join(", ")}.`)
+    if (unfilled.length > 0) {
+      return refuse(
+        `Fill in what the server masks: ${unfilled.join(", ")}.`,
+        new Map(unfilled.map((path) => [`payload/${path.replaceAll(/[[.]/g, "/").replaceAll("]", "")}`, masked]))
+      )
+    }
     const given = optionsOf(options)
     if (given instanceof Map) return refuse("", given)
     setBusy(true)
@@ -394,6 +399,7 @@ const zoned = (text: string | undefined) => {
 }
 
 const longest = 500
+const masked = "The server masks it: fill it in."
 
 /** A span of time, a number with its unit; the value is in milliseconds, or what was typed where that is no number. */
 const Span = (

@@ -182,7 +182,15 @@ const Growing = ({ length, text }: { readonly text: Text; readonly length: numbe
     stay()
   }, [length])
   // A line has its height once it is about to be seen: the end moves by itself.
-  useEffect(() => box.current?.addEventListener("contentvisibilityautostatechange", stay), [])
+  useEffect(() => {
+    const { current } = box
+    if (current === null) return
+    current.addEventListener("contentvisibilityautostatechange", stay)
+    // What comes below it takes of its height.
+    const resized = new ResizeObserver(stay)
+    resized.observe(current)
+    return () => resized.disconnect()
+  }, [])
 
   return (
     <div
