@@ -341,6 +341,7 @@ const make = Effect.gen(function*() {
   const schema = yield* Db.Schema
   const table = TaskTable.make(sql, schema)
   const storyTable = StoryTable.make(sql, schema)
+  const together = yield* Enqueue.makeTogether(table)
   const notices = yield* Notices.make(sql, schema)
   const followers = yield* Followers.make(sql, schema, notices)
 
@@ -350,7 +351,7 @@ const make = Effect.gen(function*() {
   ) {
     const newTask = NewTask.maker(task)
     const tasks = yield* Effect.forEach(items, ({ options, payload }) => newTask(payload, options))
-    return yield* Enqueue.store(sql, table, task.type, tasks)
+    return yield* Enqueue.store(sql, table, together, task.type, tasks)
   }, refine)
 
   const enqueue = Effect.fn("TaskQueue.enqueue", { kind: "producer" })(function*<T extends Task.Any>(
@@ -358,7 +359,9 @@ const make = Effect.gen(function*() {
     payload: Task.PayloadInput<T>,
     options?: EnqueueOptions
   ) {
-    const [enqueued] = yield* Enqueue.store(sql, table, task.type, [yield* NewTask.maker(task)(payload, options)])
+    const [enqueued] = yield* Enqueue.store(sql, table, together, task.type, [
+      yield* NewTask.maker(task)(payload, options)
+    ])
     return enqueued!
   }, refine)
 
@@ -367,7 +370,9 @@ const make = Effect.gen(function*() {
     payload: Schema.Json,
     options: EnqueueOptions = {}
   ) {
-    const [enqueued] = yield* Enqueue.store(sql, table, type, [yield* NewTask.make(type, payload, options, {})])
+    const [enqueued] = yield* Enqueue.store(sql, table, together, type, [
+      yield* NewTask.make(type, payload, options, {})
+    ])
     return enqueued!
   }, refine)
 

@@ -12,7 +12,14 @@ const root = Path.join(import.meta.dirname, "..")
 const inRoot = (path: string) => Path.join(root, path)
 const page = "src/dashboard"
 /** What the page takes from elsewhere. */
-const shared = ["src/server/Views.ts", "src/internal/Json.ts", "src/Api.ts", "src/Task.ts", "src/TaskEvent.ts"]
+const shared = [
+  "src/server/Views.ts",
+  "src/internal/Json.ts",
+  "src/internal/Waiting.ts",
+  "src/Api.ts",
+  "src/Task.ts",
+  "src/TaskEvent.ts"
+]
 const settings = ["tsconfig.json", "src/tsconfig.json", "package-lock.json"]
 
 /** When the newest of it has changed. A directory changes with the names in it. */

@@ -38,9 +38,16 @@ export interface Problem {
   readonly away: boolean
   /** Of a conflict: what stands in the way. */
   readonly outcome?: string
+  /** Of a request that does not fit: where, the steps joined by slashes, and what is wrong there. */
+  readonly places?: ReadonlyMap<string, string>
 }
 
 export type Answer<A> = { readonly ok: true; readonly value: A } | { readonly ok: false; readonly problem: Problem }
+
+interface Place {
+  readonly path: ReadonlyArray<string | number>
+  readonly message: string
+}
 
 const problemOf = (cause: Cause.Cause<unknown>): Problem => {
   const error = Cause.squash(cause)
@@ -58,6 +65,14 @@ const problemOf = (cause: Cause.Cause<unknown>): Problem => {
   }
   if (tag === "Unavailable") return { tag, message: detail ?? "The database is away, or busy.", away: true }
   const message = detail ?? (error instanceof Error && error.message !== "" ? error.message : tag)
+  if (Predicate.hasProperty(error, "errors") && Array.isArray(error.errors)) {
+    const places = new Map<string, string>()
+    for (const { message, path } of error.errors as ReadonlyArray<Place>) {
+      const place = path.join("/")
+      if (!places.has(place)) places.set(place, message)
+    }
+    return { tag, message, away: false, places }
+  }
   return Predicate.hasProperty(error, "outcome")
     ? { tag, message, away: false, outcome: String(error.outcome) }
     : { tag, message, away: false }

@@ -10,7 +10,13 @@ interface About {
 export type Field =
   & About
   & (
-    | { readonly kind: "text"; readonly secret: boolean; readonly long: boolean; readonly hint?: string }
+    | {
+      readonly kind: "text"
+      readonly secret: boolean
+      readonly long: boolean
+      readonly hint?: string
+      readonly pattern?: string
+    }
     | { readonly kind: "number"; readonly integer: boolean; readonly hint?: string }
     | { readonly kind: "boolean" }
     | { readonly kind: "choice"; readonly options: ReadonlyArray<Json> }
@@ -64,7 +70,14 @@ const build = (given: Json, root: Json, path: ReadonlyArray<string>): Field => {
   switch (schema.type) {
     case "string": {
       const text = `${schema.format ?? ""} ${about.title ?? ""}`
-      return { ...about, kind: "text", secret: /password/i.test(text), long: isLong(schema), ...hint(textHint(schema)) }
+      return {
+        ...about,
+        kind: "text",
+        secret: /password/i.test(text),
+        long: isLong(schema),
+        ...hint(textHint(schema)),
+        ...(typeof schema.pattern === "string" ? { pattern: schema.pattern } : {})
+      }
     }
     case "integer":
     case "number":
@@ -166,6 +179,33 @@ const label = (field: Field, index: number): string => {
 }
 
 const isLong = ({ maxLength }: JsonObject) => maxLength === undefined || Number(maxLength) > 200
+
+/** Whether a text is written in lines, as its name tells and what it holds; others are one line that can be long. */
+export const hasLines = (field: { readonly long: boolean; readonly secret: boolean }, name: string, text: string) =>
+  field.long && !field.secret && (text.includes("\n") || text.length > 200 || lines.test(name))
+
+const lines =
+  /prompt|text|body|message|content|description|comment|note|instruction|system|html|markdown|template|code|script|sql/i
+
+/** What is wrong with a value, without the source of a pattern. */
+export const plainly = (message: string): string =>
+  message === "Missing key"
+    ? "It is missing."
+    : message.replaceAll(/a string matching the RegExp [^\n]*?(?=, got |\n|$)/g, "a text of another form")
+
+/** Problems by their place: the path of a value in the request, its steps joined by slashes. */
+export type Problems = ReadonlyMap<string, string>
+
+/** Those at a place and below it, with the rest of the path as it would be written in a program. */
+export const problemsBelow = (problems: Problems, path: string): ReadonlyArray<string> =>
+  [...problems].flatMap(([at, message]) =>
+    at === path
+      ? [message]
+      : at.startsWith(`${path}/`)
+      ? [`${at.slice(path.length + 1).replaceAll("/", ".")}: ${message}`]
+      : []
+  )
+
 const hint = (text: string) => (text === "" ? {} : { hint: text })
 
 const numberHint = (schema: JsonObject): string => {
@@ -183,7 +223,7 @@ const bound = (limit: Json | undefined) => Math.abs(Number(limit)) >= Number.MAX
 const textHint = ({ format, maxLength, minLength, pattern }: JsonObject): string =>
   [
     typeof format === "string" ? format : "",
-    typeof pattern === "string" ? `matches ${pattern}` : "",
+    typeof pattern === "string" ? "in a form of its own" : "",
     minLength !== undefined && Number(minLength) > 1 ? `at least ${minLength} characters` : "",
     maxLength === undefined ? "" : `at most ${maxLength} characters`
   ].filter((part) => part !== "").join(", ")

@@ -17,6 +17,13 @@ export const duration = (millis: number): string => {
   return `${Math.floor(hours / 24)} d ${two(hours % 24)} h`
 }
 
+/** What a span of time is typed in. */
+export const units = [["ms", 1], ["s", 1000], ["min", 60_000], ["h", 3_600_000], ["days", 86_400_000]] as const
+
+/** The largest unit of which it is a whole number; seconds for none. */
+export const unitOf = (millis: number): number =>
+  millis > 0 ? units.findLast(([, unit]) => millis % unit === 0)?.[1] ?? 1 : 1000
+
 /** A span that is still growing: tenths of a second for the first minute. */
 export const elapsed = (millis: number): string => {
   const ms = Math.max(0, millis)

@@ -4,12 +4,12 @@
  *
  * @since 0.1.0
  */
-import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Layer from "effect/Layer"
 import * as Random from "effect/Random"
 import * as Schema from "effect/Schema"
+import * as Monotonic from "../internal/Monotonic.ts"
 import * as RetryPolicy from "../RetryPolicy.ts"
 import * as Task from "../Task.ts"
 import * as TaskEvent from "../TaskEvent.ts"
@@ -92,7 +92,7 @@ export class MailServerBusy extends Schema.TaggedError<MailServerBusy>("spindle/
  */
 export class SendEmail extends Task.make("email:send", {
   payload: {
-    to: Schema.String.check(Schema.isPattern(/^[^\s@]+@[^\s@]+$/)),
+    to: Schema.String.check(Schema.isPattern(/^[^\s@]+@[^\s@]+$/, { expected: "an address such as ada@example.org" })),
     subject: Schema.String,
     body: Schema.String
   },
@@ -122,10 +122,10 @@ export const layer: Layer.Layer<Task.ToHandler<TaskGroup.Tasks<typeof DemoTasks>
   "demo:sleep": ({ ms }) => Effect.as(Effect.sleep(ms), { sleptMs: ms }),
 
   "demo:stream": Effect.fnUntraced(function*({ perSecond, tokens }, { emit }) {
-    const start = yield* Clock.currentTimeMillis
+    const start = yield* Monotonic.millis
     let text = ""
     for (let index = 1; index <= tokens; index++) {
-      const now = yield* Clock.currentTimeMillis
+      const now = yield* Monotonic.millis
       yield* Effect.sleep(Math.max(0, Math.ceil(start + index * 1000 / perSecond) - now))
       const token = `token ${index} `
       text += token

@@ -3,8 +3,13 @@
  *
  * @since 0.1.0
  */
+import * as Cause from "effect/Cause"
+import * as Context from "effect/Context"
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
+import * as Latch from "effect/Latch"
+import * as Option from "effect/Option"
+import type * as Scope from "effect/Scope"
 import type * as SqlClient from "effect/sql/SqlClient"
 import * as Db from "../Db.ts"
 import * as Lifecycle from "../Lifecycle.ts"
@@ -35,10 +40,17 @@ interface Entry {
 export const store = Effect.fnUntraced(function*(
   sql: SqlClient.SqlClient,
   table: TaskTable.TaskTable,
+  together: Together,
   type: string,
   tasks: ReadonlyArray<TaskTable.NewTask>
 ): Effect.fn.Return<ReadonlyArray<Enqueued>, StorageError.StorageError> {
   if (tasks.length === 0) return []
+  const [only] = tasks
+  if (tasks.length === 1 && only!.uniqueKey === null && (yield* stands(sql))) {
+    const row = rowOf(type, only!, yield* together(type, only!))
+    yield* Lifecycle.publish(Lifecycle.Event.Created({ task: row }))
+    return [{ id: row.id, duplicate: false }]
+  }
   yield* Tracing.sending(type, tasks[0]!.queue, tasks.length)
   const firstOfKey = new Map<string, number>()
   const keyed: Array<Entry> = []
@@ -75,6 +87,87 @@ export const store = Effect.fnUntraced(function*(
     const first = uniqueKey === null ? place : firstOfKey.get(uniqueKey)!
     return { id: ids.get(first)!, duplicate: first !== place || duplicates.has(place) }
   })
+})
+
+// Neither in a transaction, whose fate its task must share, nor in a trace, which shows a statement of its own.
+const stands = (sql: SqlClient.SqlClient) =>
+  Effect.withFiber((fiber) =>
+    Effect.map(
+      Tracing.configured,
+      (tracer) => tracer === undefined && Context.getOrUndefined(fiber.context, sql.transactionService) === undefined
+    )
+  )
+
+/** Stores one task without a unique key, in one statement with those of other callers. */
+export type Together = (
+  type: string,
+  task: TaskTable.NewTask
+) => Effect.Effect<TaskTable.Inserted, StorageError.StorageError>
+
+interface Waiting {
+  readonly type: string
+  readonly task: TaskTable.NewTask
+  readonly answer: (row: Effect.Effect<TaskTable.Inserted, StorageError.StorageError>) => void
+}
+
+// Two, so that a large task does not hold up all others.
+const statementsAtOnce = 2
+const maxTogether = 1000
+
+/**
+ * What is asked for while statements are on their way is the next one: nobody waits for company, and many callers cost
+ * few statements. If the database refuses one of them, each is stored by itself.
+ */
+export const makeTogether = Effect.fnUntraced(function*(
+  table: TaskTable.TaskTable
+): Effect.fn.Return<Together, never, Scope.Scope> {
+  let waiting: Array<Waiting> = []
+  const asked = Latch.makeUnsafe()
+
+  const insertAll = (all: ReadonlyArray<Waiting>): Effect.Effect<void> =>
+    Effect.matchCauseEffect(table.insert(all[0]!.type, all.map(({ task }) => task)), {
+      onSuccess: (rows) => Effect.sync(() => all.forEach(({ answer }, n) => answer(Effect.succeed(rows[n]!)))),
+      onFailure: (cause) =>
+        all.length === 1 || Option.exists(Cause.findErrorOption(cause), ({ transient }) => transient)
+          ? Effect.sync(() => all.forEach(({ answer }) => answer(Effect.failCause(cause))))
+          : Effect.forEach(all, (one) => insertAll([one]), { discard: true })
+    })
+
+  const take = () => {
+    const [first] = waiting
+    let bytes = 0
+    const batch: Array<Waiting> = []
+    const rest: Array<Waiting> = []
+    for (const one of waiting) {
+      const size = NewTask.size(one.task)
+      const fits = batch.length < maxTogether && (batch.length === 0 || bytes + size <= maxStatementSize)
+      if (one.type !== first?.type || !fits) rest.push(one)
+      else {
+        batch.push(one)
+        bytes += size
+      }
+    }
+    waiting = rest
+    if (waiting.length === 0) asked.closeUnsafe()
+    return batch
+  }
+
+  const loop = Effect.gen(function*() {
+    yield* asked.await
+    const batch = take()
+    if (batch.length > 0) yield* insertAll(batch)
+  })
+  for (let n = 0; n < statementsAtOnce; n++) yield* Effect.forkScoped(Effect.forever(loop))
+
+  return (type, task) =>
+    Effect.callback((answer) => {
+      const one: Waiting = { type, task, answer }
+      waiting.push(one)
+      asked.openUnsafe()
+      return Effect.sync(() => {
+        waiting = waiting.filter((other) => other !== one)
+      })
+    })
 })
 
 interface Answer extends Enqueued {

@@ -133,10 +133,21 @@ export const make = Effect.fnUntraced(function*(
  * @category constructors
  * @since 0.1.0
  */
-export const maker = <T extends Task.Any>(task: T): (
+export const maker = <T extends Task.Any>(task: T): Maker<T> => {
+  let known = makers.get(task)
+  if (known === undefined) makers.set(task, known = makeMaker(task) as Maker<any>)
+  return known as Maker<T>
+}
+
+type Maker<T extends Task.Any> = (
   input: Task.PayloadInput<T>,
   options?: EnqueueOptions
-) => Effect.Effect<TaskTable.NewTask, Reason, Task.EnqueueServices<T>> => {
+) => Effect.Effect<TaskTable.NewTask, Reason, Task.EnqueueServices<T>>
+
+// Reading a schema costs as much as storing a task.
+const makers = new WeakMap<Task.Any, Maker<any>>()
+
+const makeMaker = <T extends Task.Any>(task: T): Maker<T> => {
   const encode = Schema.encodeEffect(Task.payloadCodec(task))
   const { maxAttempts, queue, unique } = task.options
   return Effect.fnUntraced(function*(input, options = {}) {

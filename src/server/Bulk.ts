@@ -3,9 +3,9 @@
  *
  * @since 0.1.0
  */
-import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Api from "../Api.ts"
+import * as Monotonic from "../internal/Monotonic.ts"
 import type { Browse } from "../storage/Browse.ts"
 import * as Steer from "../storage/Steer.ts"
 import type { StorageError } from "../storage/StorageError.ts"
@@ -34,7 +34,7 @@ export const run = Effect.fnUntraced(function*(
 ): Effect.fn.Return<Views.BulkOutcome, Api.Unprocessable | StorageError> {
   const issue = issueOf(action, filter)
   if (issue !== undefined) return yield* new Api.Unprocessable({ detail: issue })
-  const start = yield* Clock.currentTimeMillis
+  const start = yield* Monotonic.millis
   const outcome = { changed: 0, unchanged: 0, busy: 0 }
   let next = before
   for (let batch = 0; batch < maxBatches; batch++) {
@@ -53,7 +53,7 @@ export const run = Effect.fnUntraced(function*(
     outcome.unchanged += ids.length - changed - busy
     if (page.next === null) return { ...outcome, next: null }
     next = page.next
-    if ((yield* Clock.currentTimeMillis) - start >= enoughMillis) break
+    if ((yield* Monotonic.millis) - start >= enoughMillis) break
   }
   return { ...outcome, next: next as Views.BulkOutcome["next"] }
 })

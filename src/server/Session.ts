@@ -16,6 +16,7 @@ import type * as HttpServerRequest from "effect/http/HttpServerRequest"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Crypto from "node:crypto"
+import * as Monotonic from "../internal/Monotonic.ts"
 
 /**
  * What came of a look at a request's credentials. `limited`: there have been too many wrong ones, and these were not
@@ -133,7 +134,7 @@ export const make = (options: {
   }
 
   const compare = Effect.fnUntraced(function*(request: HttpServerRequest.HttpServerRequest, given: string) {
-    const now = yield* Clock.currentTimeMillis
+    const now = yield* Monotonic.millis
     const address = Option.getOrElse(request.remoteAddress, () => "unknown")
     const count = countOf(address, now)
     if (count > burst - 1) {

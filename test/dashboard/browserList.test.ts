@@ -302,6 +302,69 @@ layer(Browser.layer, { excludeTestServices: true })("the list of tasks", (it) =>
       })
     }))
 
+  it.effect("keeps a page until the next one is there, and does not go on from it twice", () =>
+    Effect.gen(function*() {
+      const ids = yield* scheduled("turned", 60)
+      yield* Browser.visit(async ({ open, page }) => {
+        await open("/tasks?tag=turned")
+        await settled(page, 50)
+        const asked = Promise.withResolvers<void>()
+        const answer = Promise.withResolvers<void>()
+        await page.route(
+          (address) => address.pathname === "/api/tasks" && address.searchParams.has("before"),
+          async (route) => {
+            asked.resolve()
+            await answer.promise
+            await route.continue()
+          }
+        )
+        await page.getByRole("button", { name: "Older" }).click()
+        await asked.promise
+        assert.deepStrictEqual(await idsOf(page), ids.slice(0, 50))
+        assert.isTrue(await page.getByRole("button", { name: "Older" }).isDisabled())
+        answer.resolve()
+        await settled(page, 10)
+        await inAll(page, 60)
+        await page.unrouteAll({ behavior: "wait" })
+      })
+    }))
+
+  it.effect("offers only what can be done, groups what fails alike, and says priorities and why tasks wait", () =>
+    Effect.gen(function*() {
+      const sql = yield* PgClient.PgClient
+      yield* sql`
+        insert into spindle.tasks (type, tag, status, attempts, epoch, started_at, finished_at, error)
+        select 'call', 'alike', 'failed', 1, 1, now(), now(), '{"kind": "failure", "tag": "Down", "message": "no answer"}'
+          from generate_series(1, 60)`
+      yield* sql`insert into spindle.tasks (type, tag, priority) values ('nobody:knows', 'alike', 7)`
+      yield* Browser.visit(async ({ open, page }) => {
+        await open("/tasks?tag=alike&status=failed")
+        await settled(page, 50)
+        await page.getByLabel("Select all on this page").check()
+        const bulk = (name: string) => page.locator(".bulk").getByRole("button", { name, exact: true })
+        assert.isTrue(await bulk("Cancel").isDisabled())
+        assert.isFalse(await bulk("Run again").isDisabled())
+        await page.getByRole("button", { name: "Select all 60 tasks that match" }).click()
+        assert.isTrue(await bulk("Cancel").isDisabled())
+        await page.locator(".groups li", { hasText: "60 ×" }).getByRole("link", { name: "Down no answer" }).click()
+        await page.waitForURL(/q=no/)
+        await inAll(page, 60)
+
+        await open("/tasks?tag=alike&status=queued")
+        const row = rows(page).first()
+        await row.getByRole("cell", { name: "no worker here handles it" }).waitFor()
+        assert.strictEqual(await row.locator(".priority").textContent(), "7")
+        for (const width of [390, 1000, 1440]) {
+          await page.setViewportSize({ width, height: 800 })
+          await row.locator(width > 960 ? ".priority" : ".meta", { hasText: "7" }).waitFor()
+          await row.locator(".error", { hasText: "no worker here" }).waitFor()
+        }
+        await row.getByRole("link").click()
+        await page.locator(".why", { hasText: "No worker of this process handles the type nobody:knows." }).waitFor()
+        assert.strictEqual(await page.locator(".follow").textContent(), "not started")
+      })
+    }))
+
   it.effect("withdraws its question when the reader goes elsewhere", () =>
     Effect.gen(function*() {
       const [id] = yield* scheduled("asked", 1)

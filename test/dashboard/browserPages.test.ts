@@ -202,7 +202,11 @@ layer(Browser.layer, { excludeTestServices: true })("the pages", (it) => {
         assert.isTrue(tab.x >= 0 && tab.x + tab.width <= width, `the tab at ${width}`)
         await open(`/tasks?tag=${tag}&status=queued`)
         await page.locator(row(later)).waitFor()
-        if (width > 640) assert.deepStrictEqual(await cut(`${row(later)} .took`), [], `when it is due, at ${width}`)
+        assert.deepStrictEqual(
+          await cut(`${row(later)} ${width > 960 ? ".took" : ".meta"}`),
+          [],
+          `when it is due, at ${width}`
+        )
 
         await open("/")
         await page.locator(`.recent ${row(failed)}`).first().waitFor()
@@ -270,6 +274,40 @@ layer(Browser.layer, { excludeTestServices: true })("the pages", (it) => {
         assert.deepStrictEqual(dim, [])
       }, { colorScheme }))
   }
+
+  it.effect("say of a queue on a phone what they say of it on a desk", () =>
+    Browser.visit(async ({ open, page, url }) => {
+      await Browser.enqueue(url, "demo:sleep", { ms: 1 }, { queue: "phone", delayMs: 3_600_000 })
+      for (const width of [390, 768, 1440]) {
+        await page.setViewportSize({ width, height: 800 })
+        await open("/queues")
+        const cells = page.locator(`tr[data-row="phone"] td`)
+        await cells.first().waitFor()
+        assert.strictEqual(await cells.count(), 8)
+        for (const cell of await cells.all()) {
+          assert.isTrue(await cell.isVisible(), `${width}: ${await cell.innerText()}`)
+        }
+      }
+    }))
+
+  it.effect("cut a long text wherever it stands", () =>
+    Effect.gen(function*() {
+      const sql = yield* PgClient.PgClient
+      const error = { kind: "failure", tag: "Long", message: "x y ".repeat(17_500) }
+      const [row] = yield* sql<{ readonly id: string }>`
+        insert into spindle.tasks ${
+        sql.insert({ type: "call", status: "failed", epoch: "1", error: JSON.stringify(error) })
+      } returning id::text`
+      yield* Browser.visit(async ({ open, page }) => {
+        await open(`/tasks/${row!.id}`)
+        const whole = page.getByRole("region", { name: "Error" }).getByRole("button", { name: "all 70,000 characters" })
+        await whole.waitFor()
+        assert.isBelow(await page.evaluate(() => document.body.innerText.length), 10_000)
+        await whole.click()
+        const box = (await page.locator(".whole").first().boundingBox())!
+        assert.isAtMost(box.height, 420)
+      })
+    }))
 
   it.effect("are printed whole, dark on white", () =>
     Browser.visit(async ({ open, page, url }) => {

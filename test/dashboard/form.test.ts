@@ -175,6 +175,33 @@ describe("what a form begins with", () => {
   })
 })
 
+describe("what is told of a text", () => {
+  it("names no source of a pattern", () => {
+    assert.deepStrictEqual(field({ type: "string", pattern: "^[^@]+@[^@]+$" }, "text").hint, "in a form of its own")
+    assert.strictEqual(
+      Form.plainly(`Expected a string matching the RegExp ^[^\\s@]+$, got "a b"`),
+      `Expected a text of another form, got "a b"`
+    )
+    assert.strictEqual(Form.plainly("Missing key"), "It is missing.")
+  })
+
+  it("has lines only where it is written in lines", () => {
+    const text = { long: true, secret: false }
+    for (const name of ["prompt", "systemPrompt", "body"]) assert.isTrue(Form.hasLines(text, name, ""), name)
+    for (const name of ["model", "to", "url"]) assert.isFalse(Form.hasLines(text, name, "x"), name)
+    assert.isTrue(Form.hasLines(text, "model", "a\nb"), "what is there is not lost")
+    assert.isFalse(Form.hasLines({ long: false, secret: false }, "prompt", ""))
+  })
+})
+
+describe("what the server refuses", () => {
+  it("is told where it is, or with its way where only JSON is shown", () => {
+    const problems = new Map([["payload/to", "a"], ["payload/list/0/name", "b"], ["payloads", "c"]])
+    assert.deepStrictEqual(Form.problemsBelow(problems, "payload"), ["to: a", "list.0.name: b"])
+    assert.deepStrictEqual(Form.problemsBelow(problems, "payload/to"), ["a"])
+  })
+})
+
 describe("whether a form fits a value", () => {
   const form = Form.fromSchema({
     anyOf: [

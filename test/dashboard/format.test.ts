@@ -50,6 +50,7 @@ describe("format", () => {
 
   it("says that counting stopped", () => {
     assert.strictEqual(Format.count(10_000, true), "10,000+")
+    assert.strictEqual(Format.count(0, true), "?")
     assert.strictEqual(Format.plural(1, "task"), "1 task")
     assert.strictEqual(Format.plural(0, "task"), "0 tasks")
     assert.strictEqual(Format.plural(1234, "entry", "entries"), "1,234 entries")
@@ -66,6 +67,9 @@ describe("format", () => {
   })
 
   it("writes times in the reader's zone", () => {
-    assert.strictEqual(Format.time(new Date(2026, 0, 2, 3, 4, 5)), "2026-01-02 03:04:05")
+    const at = new Date(2026, 0, 2, 3, 4, 5)
+    assert.strictEqual(Format.time(at), `2026-01-02 03:04:05 ${Format.zone(at)}`)
+    const zone = (east: number) => Format.zone(Object.assign(new Date(), { getTimezoneOffset: () => -east }))
+    assert.deepStrictEqual([0, 60, 330, -210].map(zone), ["UTC", "UTC+1", "UTC+5:30", "UTC-3:30"])
   })
 })

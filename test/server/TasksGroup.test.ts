@@ -4,6 +4,7 @@ import { Context, Effect, Layer, Option, Schema } from "effect"
 import { HttpBody } from "effect/http"
 import * as HandlerRegistry from "../../src/HandlerRegistry.ts"
 import { mask } from "../../src/server/Masking.ts"
+import * as TaskPages from "../../src/storage/TaskPages.ts"
 import * as Task from "../../src/Task.ts"
 import * as TaskGroup from "../../src/TaskGroup.ts"
 import * as HttpServer from "../support/HttpServer.ts"
@@ -183,6 +184,80 @@ describe("the list", () => {
         []
       )
     }).pipe(Harness.onDatabase))
+})
+
+describe("what stands in the way of a task", () => {
+  it.live("is told with it, and in the list", () =>
+    Effect.gen(function*() {
+      const script = Harness.script()
+      const worker = yield* Harness.launch(Harness.Tasks, script.handlers)
+      const server = yield* HttpServer.serve({
+        worker,
+        registry: HandlerRegistry.HandlerRegistry.of({ types: ["scripted", "other"], get: () => Option.none() })
+      })
+      const running = yield* Harness.insert("scripted", { unique_key: "k" })
+      const attempt = yield* script.next(running)
+      attempt.unwind.closeUnsafe()
+      yield* attempt.proceed(Effect.never)
+      yield* server.tasks.cancel({ params: { id: idOf(running) } })
+      const behind = yield* Harness.insert("scripted", { unique_key: "k" })
+      const unknown = yield* Harness.insert("mail:send")
+      const later = yield* Harness.insert("scripted", { run_at: new Date(Date.now() + 3_600_000) })
+      const { tasks } = yield* server.tasks.list({ query: { status: "queued" } })
+      const waiting = tasks.map(({ waiting }) => waiting.map(({ _tag }) => _tag))
+      assert.deepStrictEqual(tasks.map(({ id }) => id), [later, unknown, behind].map(idOf))
+      assert.deepStrictEqual(waiting, [["Later"], ["Unhandled"], ["SameKey"]])
+      const shown = yield* server.tasks.get({ params: { id: idOf(behind) } })
+      assert.deepStrictEqual(shown.waiting, [{ _tag: "SameKey", id: String(running) }])
+      attempt.unwind.openUnsafe()
+    }).pipe(Harness.onDatabase))
+})
+
+describe("a list that ends", () => {
+  it.live("counts what it shows, and groups what fails alike", () =>
+    Effect.gen(function*() {
+      const server = yield* HttpServer.serve()
+      const boom = (message: string) => JSON.stringify({ kind: "failure", tag: "Boom", message })
+      const old = yield* Harness.insert("mail", { status: "failed", error: boom("down") })
+      const ids = [yield* Harness.insert("mail", { status: "failed", error: boom("down") })]
+      ids.push(yield* Harness.insert("mail", { status: "failed", error: boom("full") }))
+      yield* Harness.insertMany("plain", TaskPages.window)
+      const groups = yield* server.tasks.failures({ query: {} })
+      assert.deepStrictEqual(groups.map(({ count, id, message, tag, type }) => [type, tag, message, count, id]), [
+        ["mail", "Boom", "down", 2, idOf(ids[0]!)],
+        ["mail", "Boom", "full", 1, idOf(ids[1]!)]
+      ])
+      const first = yield* server.tasks.list({ query: { tag: "none" } })
+      assert.deepStrictEqual(first.total, { count: 0, capped: true })
+      const rest = yield* server.tasks.list({ query: { type: "mail", before: first.next! } })
+      assert.deepStrictEqual(rest.tasks.map(({ id }) => id), [...ids.toReversed(), old].map(idOf))
+      assert.deepStrictEqual(rest.total, { count: 3, capped: true })
+    }).pipe(Harness.onDatabase))
+})
+
+describe("a payload that does not fit", () => {
+  it.live("is refused with the place of each problem", () =>
+    Effect.gen(function*() {
+      const server = yield* HttpServer.serve({ registry: yield* registry })
+      const post = (body: object) =>
+        Effect.flatMap(server.post("/api/tasks", { type: "image:resize", ...body }), (response) =>
+          HttpServer.problem(response, 422))
+      const { errors } = yield* post({ payload: { width: "wide" } })
+      assert.deepStrictEqual(
+        errors?.map(({ path }) =>
+          path
+        ),
+        [["payload", "url"], ["payload", "width"]]
+      )
+      const payload = { url: "u", width: 1 }
+      for (
+        const [field, option] of [
+          ["priority", { priority: 40_000 }],
+          ["timeoutMs", { timeoutMs: -1 }],
+          ["runAt", { delayMs: 1, runAt: "2030-01-01T00:00:00Z" }]
+        ] as const
+      ) assert.deepStrictEqual((yield* post({ payload, ...option })).errors?.[0].path, [field])
+    }).pipe(Harness.onDatabase, Effect.scoped))
 })
 
 describe("a task", () => {

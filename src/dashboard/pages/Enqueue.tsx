@@ -7,7 +7,7 @@ import * as Form from "../form.ts"
 import * as Format from "../format.ts"
 import * as Json from "../json.ts"
 import { Empty, Panel, Trouble } from "../parts/Panel.tsx"
-import { Field, JsonField } from "../parts/PayloadForm.tsx"
+import { Field, JsonField, Refused } from "../parts/PayloadForm.tsx"
 import { say } from "../parts/Toasts.tsx"
 import { useResource } from "../refresh.ts"
 import { go, href, usePlace } from "../router.ts"
@@ -98,8 +98,8 @@ const optionFields = [
   ["queue", "Queue", "text"],
   ["priority", "Priority", "integer"],
   ["maxAttempts", "Attempts at most", "integer"],
-  ["timeoutMs", "Timeout in ms", "integer"],
-  ["delayMs", "Delay in ms", "integer"],
+  ["timeoutMs", "Timeout", "span"],
+  ["delayMs", "Delay", "span"],
   ["runAt", "Not before", "time"],
   ["tag", "Tag", "text"],
   ["userId", "User", "text"],
@@ -129,35 +129,62 @@ const TaskForm = ({ draft, types }: { readonly draft: Draft; readonly types: Rea
   const raw = wantRaw || !formable
   const [options, setOptions] = useState(draft.options)
   const [problem, setProblem] = useState<string>()
+  const [places, setPlaces] = useState<Form.Problems>(new Map())
   const [busy, setBusy] = useState(false)
   const place = useRef<HTMLParagraphElement>(null)
 
-  const refuse = (message: string) => {
-    setProblem(message)
-    requestAnimationFrame(() => place.current?.scrollIntoView({ block: "nearest" }))
+  const form = useRef<HTMLFormElement>(null)
+  const changed = (path: string) => {
+    if ([...places.keys()].some((at) => at === path || at.startsWith(`${path}/`))) {
+      setPlaces(new Map([...places].filter(([at]) => at !== path && !at.startsWith(`${path}/`))))
+    }
+  }
+
+  /** Says what is wrong where it is; what has no place on the page is said beside the button. */
+  const refuse = (message: string, at: Form.Problems = new Map()) => {
+    setPlaces(new Map([...at].map(([path, message]) => [path, Form.plainly(message)])))
+    setProblem(undefined)
+    requestAnimationFrame(() => {
+      const said = form.current?.querySelector("[role=alert].problem:not(:empty)")
+      if (said == null) {
+        setProblem(Form.plainly(message).slice(0, longest))
+        return requestAnimationFrame(() => place.current?.scrollIntoView({ block: "nearest" }))
+      }
+      const input = form.current!.querySelector<HTMLElement>(":is(input, textarea, select)[aria-invalid=true]")
+      input?.focus({ preventScroll: true })
+      ;(input ?? said).scrollIntoView({ block: "center" })
+    })
   }
 
   const submit = async (form: HTMLFormElement) => {
+    const broken = form.querySelector<HTMLElement>("textarea[data-broken=true]")
     const changed = payload === undefined ? undefined : Json.inexactIn(payload, "")
     if (changed !== undefined) return refuse(`${changed}.`)
-    const broken = form.querySelector<HTMLElement>("textarea.code[aria-invalid=true]")
-    if (broken !== null) {
-      broken.focus()
-      return refuse("What is not JSON cannot be sent: correct it first.")
-    }
+    // What is wrong with it stands below it.
+    if (broken !== null) return broken.focus()
     const unfilled = draft.type === type && payload !== undefined ? Json.unfilled(payload, draft.masked) : []
-    if (unfilled.length > 0) return refuse(`Fill in what the server masks: ${unfilled.join(", ")}.`)
+    if (unfilled.length > 0) {
+      return refuse(
+        `Fill in what the server masks: ${unfilled.join(", ")}.`,
+        new Map(unfilled.map((path) => [`payload/${path.replaceAll(/[[.]/g, "/").replaceAll("]", "")}`, masked]))
+      )
+    }
     const given = optionsOf(options)
-    if (typeof given === "string") return refuse(given)
+    if (given instanceof Map) return refuse("", given)
     setBusy(true)
     setProblem(undefined)
+    setPlaces(new Map())
     const answer = await call((client) =>
       client.tasks.enqueue({
-        payload: { ...given, type: type.trim(), ...(payload === undefined ? {} : { payload: payload as Schema.Json }) }
+        payload: {
+          ...given as Options,
+          type: type.trim(),
+          ...(payload === undefined ? {} : { payload: payload as Schema.Json })
+        }
       })
     )
     setBusy(false)
-    if (!answer.ok) return refuse(answer.problem.message)
+    if (!answer.ok) return refuse(answer.problem.message, answer.problem.places)
     const { duplicate, id } = answer.value
     say(
       duplicate ? `Nothing was enqueued: task ${id} holds the unique key.` : `Task ${id} is enqueued.`,
@@ -168,6 +195,7 @@ const TaskForm = ({ draft, types }: { readonly draft: Draft; readonly types: Rea
 
   return (
     <form
+      ref={form}
       class="enqueue"
       onSubmit={(event) => {
         event.preventDefault()
@@ -230,20 +258,32 @@ const TaskForm = ({ draft, types }: { readonly draft: Draft; readonly types: Rea
         {type === ""
           ? <TypeList types={types} choose={setType} />
           : (
-            <fieldset>
-              <legend>Payload</legend>
-              {raw || field === undefined
-                ? (
-                  <JsonField
-                    key={`${type}:json`}
-                    label="Payload as JSON"
-                    value={payload}
-                    rows={8}
-                    change={setPayload}
-                  />
-                )
-                : <Field key={`${type}:form`} label="Payload" field={field} value={payload} change={setPayload} />}
-            </fieldset>
+            <Refused.Provider value={{ problems: places, changed }}>
+              <fieldset>
+                <legend>Payload</legend>
+                {raw || field === undefined
+                  ? (
+                    <JsonField
+                      key={`${type}:json`}
+                      label="Payload as JSON"
+                      path="payload"
+                      value={payload}
+                      rows={8}
+                      change={setPayload}
+                    />
+                  )
+                  : (
+                    <Field
+                      key={`${type}:form`}
+                      label="Payload"
+                      path="payload"
+                      field={field}
+                      value={payload}
+                      change={setPayload}
+                    />
+                  )}
+              </fieldset>
+            </Refused.Provider>
           )}
       </Panel>
       <Panel title="Options">
@@ -252,16 +292,38 @@ const TaskForm = ({ draft, types }: { readonly draft: Draft; readonly types: Rea
             <div key={name} class="property">
               <div class="label">
                 <label for={`option-${name}`}>{label}</label>
+                {kind === "time" && <span class="muted hint">{`your time, ${Format.zone(zoned(options[name]))}`}</span>}
               </div>
-              <input
-                id={`option-${name}`}
-                {...kind === "time" ? { type: "datetime-local" as const, step: 1 } : { type: "text" as const }}
-                inputMode={kind === "integer" ? "numeric" : "text"}
-                autocomplete="off"
-                placeholder={placeholder(name, definition)}
-                value={options[name] ?? ""}
-                onInput={(event) => setOptions({ ...options, [name]: event.currentTarget.value })}
-              />
+              {kind === "span"
+                ? (
+                  <Span
+                    id={`option-${name}`}
+                    label={label}
+                    invalid={places.has(name)}
+                    value={options[name] ?? ""}
+                    otherwise={name === "timeoutMs" ? definition?.timeoutMs ?? undefined : 0}
+                    change={(value) => {
+                      changed(name)
+                      setOptions({ ...options, [name]: value })
+                    }}
+                  />
+                )
+                : (
+                  <input
+                    id={`option-${name}`}
+                    {...kind === "time" ? { type: "datetime-local" as const, step: 1 } : { type: "text" as const }}
+                    inputMode={kind === "integer" ? "numeric" : "text"}
+                    autocomplete="off"
+                    aria-invalid={places.has(name)}
+                    placeholder={placeholder(name, definition)}
+                    value={options[name] ?? ""}
+                    onInput={(event) => {
+                      changed(name)
+                      setOptions({ ...options, [name]: event.currentTarget.value })
+                    }}
+                  />
+                )}
+              {places.has(name) && <p class="problem" role="alert">{places.get(name)}</p>}
             </div>
           ))}
         </div>
@@ -297,10 +359,6 @@ const placeholder = (name: OptionName, definition: TypeDefinition | undefined): 
       return String(definition?.priority ?? 0)
     case "maxAttempts":
       return definition === undefined ? "" : String(definition.maxAttempts)
-    case "timeoutMs":
-      return definition?.timeoutMs == null ? "" : String(definition.timeoutMs)
-    case "delayMs":
-      return "0"
     default:
       return ""
   }
@@ -308,25 +366,84 @@ const placeholder = (name: OptionName, definition: TypeDefinition | undefined): 
 
 type Options = Omit<NewTask, "type" | "payload" | "metadata">
 
-/** What was typed as the server wants it, or what is wrong with it. */
-const optionsOf = (options: Draft["options"]): Options | string => {
+/** What was typed as the server wants it, or what is wrong with each. */
+const optionsOf = (options: Draft["options"]): Options | Map<string, string> => {
   const result: { -readonly [name in keyof Options]: Options[name] } = {}
-  for (const [name, label, kind] of optionFields) {
+  const wrong = new Map<string, string>()
+  for (const [name, , kind] of optionFields) {
     const text = options[name]?.trim() ?? ""
     if (text === "") continue
-    if (kind === "integer") {
+    if (kind === "integer" || kind === "span") {
       const value = Number(text)
-      if (!Number.isSafeInteger(value)) return `${label} is “${text}”, but must be an integer.`
-      result[name] = value
+      if (!Number.isSafeInteger(value)) {
+        wrong.set(name, `“${text}” is not ${kind === "span" ? "a number" : "an integer"}.`)
+      } else result[name] = value
     } else if (kind === "time") {
       const at = new Date(text)
-      if (Number.isNaN(at.getTime())) return `${label} is “${text}”, which is no time.`
-      result[name] = DateTime.makeUnsafe(at)
+      if (Number.isNaN(at.getTime())) wrong.set(name, `“${text}” is not a time.`)
+      else result[name] = DateTime.makeUnsafe(at)
     } else {
       result[name] = text
     }
   }
-  return result.runAt !== undefined && result.delayMs !== undefined
-    ? "A task has a delay or a time before which it does not run, not both."
-    : result
+  if (result.runAt !== undefined && result.delayMs !== undefined) {
+    wrong.set("runAt", "A task has a delay or a time before which it does not run, not both.")
+  }
+  return wrong.size > 0 ? wrong : result
+}
+
+/** The moment that is meant, or now: a zone's offset changes over the year. */
+const zoned = (text: string | undefined) => {
+  const at = new Date(text ?? "")
+  return Number.isNaN(at.getTime()) ? new Date() : at
+}
+
+const longest = 500
+const masked = "The server masks it: fill it in."
+
+/** A span of time, a number with its unit; the value is in milliseconds, or what was typed where that is no number. */
+const Span = (
+  { change, id, invalid, label, otherwise, value }: {
+    readonly id: string
+    readonly label: string
+    readonly invalid: boolean
+    readonly value: string
+    /** What it is when nothing is typed. */
+    readonly otherwise: number | undefined
+    readonly change: (value: string) => void
+  }
+) => {
+  const [unit, setUnit] = useState(() => Format.unitOf(Number(value) || otherwise || 0))
+  const [text, setText] = useState(value === "" ? "" : String(Number(value) / unit))
+  const tell = (text: string, unit: number) => {
+    const millis = Math.round(Number(text) * unit)
+    change(text.trim() === "" ? "" : Number.isSafeInteger(millis) ? String(millis) : text)
+  }
+  return (
+    <div class="span">
+      <input
+        id={id}
+        type="text"
+        inputMode="decimal"
+        autocomplete="off"
+        aria-invalid={invalid}
+        placeholder={otherwise === undefined ? "" : String(otherwise / unit)}
+        value={text}
+        onInput={({ currentTarget: { value } }) => {
+          setText(value)
+          tell(value, unit)
+        }}
+      />
+      <select
+        aria-label={`Unit of the ${label.toLowerCase()}`}
+        value={String(unit)}
+        onChange={({ currentTarget: { value } }) => {
+          setUnit(Number(value))
+          tell(text, Number(value))
+        }}
+      >
+        {Format.units.map(([name, millis]) => <option key={name} value={String(millis)}>{name}</option>)}
+      </select>
+    </div>
+  )
 }

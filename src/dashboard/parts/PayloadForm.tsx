@@ -1,4 +1,5 @@
-import { useId, useState } from "preact/hooks"
+import { createContext } from "preact"
+import { useContext, useId, useState } from "preact/hooks"
 import * as Form from "../form.ts"
 import * as Json from "../json.ts"
 
@@ -6,12 +7,39 @@ interface Props<F extends Form.Field = Form.Field> {
   readonly field: F
   readonly value: Json.Json | undefined
   readonly change: (value: Json.Json | undefined) => void
+  /** Where the value is in the request. */
+  readonly path: string
 }
+
+/** What was refused, and where; told until the value there is changed. */
+export const Refused = createContext<{
+  readonly problems: Form.Problems
+  readonly changed: (path: string) => void
+}>({ problems: new Map(), changed: () => {} })
 
 type Of<Kind extends Form.Field["kind"]> = Props<Extract<Form.Field, { readonly kind: Kind }>>
 
-/** A field by its kind. The value is what is sent: undefined is left out. */
-export const Field = (props: Props & Named) => {
+/** A field by its kind, with what is wrong with it. The value is what is sent: undefined is left out. */
+export const Field = (given: Props & Named) => {
+  const { changed, problems } = useContext(Refused)
+  const problem = problems.get(given.path)
+  const props = {
+    ...given,
+    change: (value: Json.Json | undefined) => {
+      changed(given.path)
+      given.change(value)
+    }
+  }
+  if (props.field.kind === "raw") return <JsonField {...props} />
+  return (
+    <>
+      {byKind({ ...props, invalid: problem !== undefined })}
+      {problem !== undefined && <p class="problem" role="alert">{problem}</p>}
+    </>
+  )
+}
+
+const byKind = (props: Props & Named) => {
   const { field } = props
   switch (field.kind) {
     case "text":
@@ -29,22 +57,25 @@ export const Field = (props: Props & Named) => {
     case "union":
       return <UnionField {...props} field={field} />
     case "raw":
-      return <JsonField {...props} />
+      return null
   }
 }
 
 /** An id for a label elsewhere, or the name itself. */
-type Named = { readonly id?: string; readonly label?: string }
+type Named = { readonly id?: string; readonly label?: string; readonly invalid?: boolean }
 
-const TextField = ({ change, field, id, label, value }: Of<"text"> & Named) => {
+const TextField = ({ change, field, id, invalid = false, label, path, value }: Of<"text"> & Named) => {
   const given = typeof value === "string" ? value : ""
-  return field.long && !field.secret
+  // A box stays one while it is typed into.
+  const [inLines, setInLines] = useState(() => Form.hasLines(field, path.replace(/\/\d+$/, ""), given))
+  return inLines
     ? (
       <textarea
         id={id}
         aria-label={label}
+        aria-invalid={invalid}
         class="grow"
-        rows={Math.min(10, Math.max(1, given.split("\n").length, Math.ceil(given.length / 90)))}
+        rows={Math.min(10, Math.max(2, given.split("\n").length, Math.ceil(given.length / 90)))}
         value={given}
         onInput={(event) => change(event.currentTarget.value)}
       />
@@ -53,15 +84,25 @@ const TextField = ({ change, field, id, label, value }: Of<"text"> & Named) => {
       <input
         id={id}
         aria-label={label}
+        aria-invalid={invalid}
         {...field.secret ? { type: "password" as const } : { type: "text" as const }}
         autocomplete="off"
         value={given}
         onInput={(event) => change(event.currentTarget.value)}
+        onPaste={(event) => {
+          const pasted = event.clipboardData?.getData("text") ?? ""
+          if (field.secret || !pasted.includes("\n")) return
+          // One line would lose the others.
+          event.preventDefault()
+          const { selectionEnd, selectionStart } = event.currentTarget
+          setInLines(true)
+          change(given.slice(0, selectionStart ?? given.length) + pasted + given.slice(selectionEnd ?? given.length))
+        }}
       />
     )
 }
 
-const NumberField = ({ change, field, id, label, value }: Of<"number"> & Named) => {
+const NumberField = ({ change, field, id, invalid = false, label, value }: Of<"number"> & Named) => {
   const [text, setText] = useState(value === undefined ? "" : String(value))
   const problem = numberProblem(text, field.integer)
   return (
@@ -72,7 +113,7 @@ const NumberField = ({ change, field, id, label, value }: Of<"number"> & Named) 
         type="text"
         inputMode={field.integer ? "numeric" : "decimal"}
         autocomplete="off"
-        aria-invalid={problem !== undefined}
+        aria-invalid={invalid || problem !== undefined}
         value={text}
         onInput={({ currentTarget }) => {
           setText(currentTarget.value)
@@ -94,20 +135,22 @@ const numberProblem = (text: string, integer: boolean): string | undefined => {
   return Json.isExact(text.trim()) ? undefined : `This would become ${value}.`
 }
 
-const BooleanField = ({ change, id, label, value }: Of<"boolean"> & Named) => (
+const BooleanField = ({ change, id, invalid = false, label, value }: Of<"boolean"> & Named) => (
   <input
     id={id}
     aria-label={label}
+    aria-invalid={invalid}
     type="checkbox"
     checked={value === true}
     onChange={(event) => change(event.currentTarget.checked)}
   />
 )
 
-const ChoiceField = ({ change, field: { options }, id, label, value }: Of<"choice"> & Named) => (
+const ChoiceField = ({ change, field: { options }, id, invalid = false, label, value }: Of<"choice"> & Named) => (
   <select
     id={id}
     aria-label={label}
+    aria-invalid={invalid}
     disabled={options.length === 1}
     value={String(Math.max(0, options.findIndex((option) => JSON.stringify(option) === JSON.stringify(value))))}
     onChange={(event) => change(options[Number(event.currentTarget.value)])}
@@ -118,7 +161,7 @@ const ChoiceField = ({ change, field: { options }, id, label, value }: Of<"choic
   </select>
 )
 
-const ListField = ({ change, field: { item }, value }: Of<"list">) => {
+const ListField = ({ change, field: { item }, path, value }: Of<"list">) => {
   const items = Array.isArray(value) ? value as ReadonlyArray<Json.Json> : []
   // What an item is called stays with it when another one goes.
   const [keys, setKeys] = useState(() => items.map((_, index) => index))
@@ -131,6 +174,7 @@ const ListField = ({ change, field: { item }, value }: Of<"list">) => {
             <Field
               field={item}
               label={`Item ${index + 1}`}
+              path={`${path}/${index}`}
               value={each}
               change={(changed) => change(items.map((before, at) => at === index ? changed ?? null : before))}
             />
@@ -163,7 +207,7 @@ const ListField = ({ change, field: { item }, value }: Of<"list">) => {
   )
 }
 
-const ObjectField = ({ change, field: { properties }, value }: Of<"object">) => {
+const ObjectField = ({ change, field: { properties }, path, value }: Of<"object">) => {
   const object = Json.isObject(value) ? value : {}
   const set = (name: string, member: Json.Json | undefined) => {
     const { [name]: _, ...others } = object
@@ -176,6 +220,7 @@ const ObjectField = ({ change, field: { properties }, value }: Of<"object">) => 
         <Property
           key={property.name}
           property={property}
+          path={`${path}/${property.name}`}
           value={object[property.name]}
           change={(value) => set(property.name, value)}
         />
@@ -185,8 +230,9 @@ const ObjectField = ({ change, field: { properties }, value }: Of<"object">) => 
 }
 
 const Property = (
-  { change, property: { field, name, required }, value }: {
+  { change, path, property: { field, name, required }, value }: {
     readonly property: Form.Property
+    readonly path: string
     readonly value: Json.Json | undefined
     readonly change: (value: Json.Json | undefined) => void
   }
@@ -195,6 +241,7 @@ const Property = (
   // Empty is left out, where that is enough to say it.
   const simple = field.kind === "text" || field.kind === "number"
   const [given, setGiven] = useState(required || simple || value !== undefined)
+  const pattern = field.kind === "text" ? field.pattern : undefined
   const nested = field.kind === "object" || field.kind === "list" || field.kind === "union"
   const hint = field.kind === "text" || field.kind === "number" ? field.hint : undefined
   const label = (
@@ -211,7 +258,7 @@ const Property = (
     >
       <div class="label">
         {nested ? <span>{label}</span> : <label for={id}>{label}</label>}
-        {hint !== undefined && <span class="muted hint">{hint}</span>}
+        {hint !== undefined && <span class="muted hint" title={pattern}>{hint}</span>}
         {!required && simple && <span class="muted hint">optional</span>}
         {!required && !simple && (
           <label class="optional">
@@ -231,6 +278,7 @@ const Property = (
         <Field
           id={id}
           field={field}
+          path={path}
           value={value}
           change={(value) => change(simple && !required && value === "" ? undefined : value)}
         />
@@ -240,7 +288,7 @@ const Property = (
   )
 }
 
-const UnionField = ({ change, field: { options }, value }: Of<"union">) => {
+const UnionField = ({ change, field: { options }, path, value }: Of<"union">) => {
   const [chosen, setChosen] = useState(() => Math.max(0, options.findIndex(({ field }) => Form.fits(field, value))))
   const option = options[chosen]
   return (
@@ -261,7 +309,7 @@ const UnionField = ({ change, field: { options }, value }: Of<"union">) => {
         ))}
       </div>
       {option !== undefined && (
-        <Field key={chosen} field={option.field} label={option.label} value={value} change={change} />
+        <Field key={chosen} field={option.field} label={option.label} path={path} value={value} change={change} />
       )}
     </div>
   )
@@ -269,10 +317,12 @@ const UnionField = ({ change, field: { options }, value }: Of<"union">) => {
 
 /** JSON as text; what is not JSON is not sent. */
 export const JsonField = (
-  { change, id, label, rows = 4, value }: Omit<Props, "field"> & Named & {
+  { change, id, label, path, rows = 4, value }: Omit<Props, "field"> & Named & {
     readonly rows?: number
   }
 ) => {
+  const { changed, problems } = useContext(Refused)
+  const refused = Form.problemsBelow(problems, path)
   const [text, setText] = useState(value === undefined ? "" : Json.pretty(value))
   const [problem, setProblem] = useState(() => value === undefined ? undefined : Json.inexactIn(value, ""))
   return (
@@ -284,10 +334,12 @@ export const JsonField = (
         rows={Math.max(rows, Math.min(24, text.split("\n").length))}
         spellcheck={false}
         autocapitalize="off"
-        aria-invalid={problem !== undefined}
+        aria-invalid={problem !== undefined || refused.length > 0}
+        data-broken={problem !== undefined}
         value={text}
         onInput={({ currentTarget }) => {
           setText(currentTarget.value)
+          changed(path)
           const parsed = currentTarget.value.trim() === ""
             ? { ok: true as const, value: undefined }
             : Json.parse(currentTarget.value)
@@ -296,6 +348,7 @@ export const JsonField = (
         }}
       />
       {problem !== undefined && <p class="problem" role="status">{problem}</p>}
+      {refused.map((each) => <p key={each} class="problem" role="alert">{each}</p>)}
     </>
   )
 }

@@ -53,7 +53,8 @@ export const StreamView = ({ closed, id, story, task }: Props) => {
   const { closed: end, count, dropped, earlier, events, progress, text, usage } = transcript.current
   // A box that will be filled has its height from the start, and keeps it.
   const tall = useRef(false)
-  tall.current ||= (story === "open" && task.waiting.length === 0) || text !== undefined || task.attemptsEnded.at(-1)?.outcome === "done"
+  tall.current ||= (story === "open" && task.waiting.length === 0) || text !== undefined ||
+    task.attemptsEnded.at(-1)?.outcome === "done"
   const speed = state === "open" && processing ? pace.current.perSecond(performance.now()) : undefined
 
   return (
@@ -181,7 +182,15 @@ const Growing = ({ length, text }: { readonly text: Text; readonly length: numbe
     stay()
   }, [length])
   // A line has its height once it is about to be seen: the end moves by itself.
-  useEffect(() => box.current?.addEventListener("contentvisibilityautostatechange", stay), [])
+  useEffect(() => {
+    const { current } = box
+    if (current === null) return
+    current.addEventListener("contentvisibilityautostatechange", stay)
+    // What comes below it takes of its height.
+    const resized = new ResizeObserver(stay)
+    resized.observe(current)
+    return () => resized.disconnect()
+  }, [])
 
   return (
     <div
