@@ -33,7 +33,8 @@ const isStale = (built: string, sources: ReadonlyArray<string>) =>
   (Fs.statSync(inRoot(built), { throwIfNoEntry: false })?.mtimeMs ?? 0) <
     Math.max(...[...sources, ...settings].map(changed))
 
-const run = (program: string, ...args: ReadonlyArray<string>) => {
+const run = (what: string, program: string, ...args: ReadonlyArray<string>) => {
+  process.stderr.write(`Building ${what}\n`)
   const { status } = ChildProcess.spawnSync(process.execPath, [inRoot(program), ...args], {
     cwd: root,
     // As it is released: the environment of tests would make it a page for development.
@@ -46,12 +47,12 @@ const run = (program: string, ...args: ReadonlyArray<string>) => {
 /** The page as a server serves it. */
 export const buildPage = (): void => {
   if (!isStale("dist/dashboard/index.html", [page, ...shared])) return
-  run("node_modules/vite/bin/vite.js", "build", "-c", "src/dashboard/vite.config.ts", "-l", "error")
+  run("the page", "node_modules/vite/bin/vite.js", "build", "-c", "src/dashboard/vite.config.ts", "-l", "error")
 }
 
 const buildModules = () => {
   if (!isStale("dist/index.js", ["src"])) return
-  run("node_modules/typescript/bin/tsc", "-p", "src", "--noEmitOnError")
+  run("the modules", "node_modules/typescript/bin/tsc", "-p", "src", "--noEmitOnError")
   Fs.chmodSync(inRoot("dist/bin.js"), 0o755)
 }
 
