@@ -62,20 +62,22 @@ export const layer = HttpApiBuilder.group(
             }))
           ),
       failures: ({ query: filter }) =>
-        browse.look("group the failures", (tables) =>
-          Effect.andThen(Filters.check(tables, filter), TaskPages.failures(tables, filter))).pipe(
-            Effect.catchTag("StorageError", (error) => Effect.fail(Unavailable.fromStorage(error))),
-            Effect.map((groups) =>
-              groups.map(({ count, finished_at, id, message, tag, type }) => ({
-                type,
-                tag,
-                message,
-                count,
-                id: id as Task.TaskId,
-                finishedAt: finished_at && DateTime.fromDateUnsafe(finished_at)
-              }))
-            )
-          ),
+        browse.look(
+          "group the failures",
+          (tables) => Effect.andThen(Filters.check(tables, filter), TaskPages.failures(tables, filter))
+        ).pipe(
+          Effect.catchTag("StorageError", (error) => Effect.fail(Unavailable.fromStorage(error))),
+          Effect.map((groups) =>
+            groups.map(({ count, finished_at, id, message, tag, type }) => ({
+              type,
+              tag,
+              message,
+              count,
+              id: id as Task.TaskId,
+              finishedAt: finished_at && DateTime.fromDateUnsafe(finished_at)
+            }))
+          )
+        ),
       get: Effect.fnUntraced(function*({ params: { id } }) {
         const found = yield* Effect.mapError(
           browse.look("read the task", (tables) => TaskDetail.read(tables, id)),

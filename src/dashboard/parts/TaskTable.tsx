@@ -109,7 +109,7 @@ const longTip = 500
 
 const Told = ({ task: { error, waiting } }: { readonly task: TaskSummary }) => {
   // When it is due stands beside it.
-  const [reason] = waiting.filter(({ _tag }) => _tag !== "Later")
+  const reason = waiting.find(({ _tag }) => _tag !== "Later")
   if (reason !== undefined) {
     return (
       <td class="error" title={waiting.map(Waiting.words).join("\n").slice(0, longTip)}>{Waiting.brief(reason)}</td>
