@@ -64,8 +64,10 @@ const malformed = (message: string) => new CliFailure({ message, exitCode: 78 })
  * @since 0.1.0
  */
 export const load = Effect.fnUntraced(function*(name: string): Effect.fn.Return<Handlers, CliFailure> {
+  const found = locate(name)
+  if (found.missing !== undefined) return yield* malformed(`--tasks ${name} cannot be imported: ${found.missing}`)
   const module = yield* Effect.tryPromise({
-    try: (): Promise<Readonly<Record<string, unknown>>> => import(locate(name)),
+    try: (): Promise<Readonly<Record<string, unknown>>> => import(found.specifier),
     catch: (cause) =>
       malformed(`--tasks ${name} cannot be imported: ${cause instanceof Error ? cause.message : String(cause)}`)
   })
@@ -93,12 +95,16 @@ const kindOf = (value: unknown) =>
     ? "a function"
     : typeof value
 
-const locate = (name: string) => {
+const locate = (name: string): { readonly specifier: string; readonly missing?: string } => {
   const path = Path.resolve(name)
-  if (/^\.{0,2}\//.test(name) || Path.isAbsolute(name) || Fs.existsSync(path)) return Url.pathToFileURL(path).href
+  if (Fs.existsSync(path)) return { specifier: Url.pathToFileURL(path).href }
+  if (/^\.{0,2}\//.test(name) || Path.isAbsolute(name)) return { specifier: name, missing: `there is no file ${path}` }
   try {
-    return Url.pathToFileURL(Module.createRequire(Path.resolve("package.json")).resolve(name)).href
-  } catch {
-    return name
+    return { specifier: Url.pathToFileURL(Module.createRequire(Path.resolve("package.json")).resolve(name)).href }
+  } catch (error) {
+    // A package that is for `import` alone is there, though `require` does not find it.
+    return Predicate.hasProperty(error, "code") && error.code === "MODULE_NOT_FOUND"
+      ? { specifier: name, missing: `there is no file ${path}, and no package of this name can be found from here` }
+      : { specifier: name }
   }
 }

@@ -17,14 +17,18 @@ import { Process } from "./Process.ts"
  * @category commands
  * @since 0.1.0
  */
-export const command = Command.make("cancel", { id: Parameters.id }, ({ id }) =>
-  Effect.gen(function*() {
-    const { stdout } = yield* Process
-    const outcome = yield* (yield* TaskQueue.TaskQueue).cancel(id)
-    yield* stdout(`${outcome}\n`)
-    if (outcome !== "cancelled" && outcome !== "already_cancelled") {
-      return yield* new CliFailure({ message: "", exitCode: 1 })
-    }
-  }).pipe(Effect.provide(Connection.queue))).pipe(
-    Command.withDescription("Cancel a task, queued or running, and print what it was found to be")
-  )
+export const command = Command.make(
+  "cancel",
+  { id: Parameters.id, json: Parameters.json },
+  ({ id, json }) =>
+    Effect.gen(function*() {
+      const { stdout } = yield* Process
+      const outcome = yield* (yield* TaskQueue.TaskQueue).cancel(id)
+      yield* stdout(json ? `${JSON.stringify({ id: String(id), outcome })}\n` : `${outcome}\n`)
+      if (outcome !== "cancelled" && outcome !== "already_cancelled") {
+        return yield* new CliFailure({ message: "", exitCode: 1 })
+      }
+    }).pipe(Effect.provide(Connection.queue))
+).pipe(
+  Command.withDescription("Cancel a task, queued or running, and print what it was found to be")
+)

@@ -55,13 +55,18 @@ export const command = Command.make("enqueue", {
     Flag.optional
   ),
   tag: Flag.String("tag").pipe(Flag.withDescription("A label for finding it"), Flag.optional),
-  userId: Flag.String("user-id").pipe(Flag.withDescription("Whom it is for"), Flag.optional),
+  userId: Flag.String("user").pipe(
+    Flag.withAlias("user-id"),
+    Flag.withDescription("Whom it is for"),
+    Flag.optional
+  ),
   maxAttempts: Flag.Int("max-attempts").pipe(Flag.withDescription("Default: 3"), Flag.optional),
   timeout: Parameters.duration("timeout").pipe(
     Flag.withDescription("How long an attempt may take; else its type or the worker decides"),
     Flag.optional
-  )
-}, ({ payload: { issue, json }, type, uniqueKey, ...flags }) =>
+  ),
+  asJson: Parameters.json
+}, ({ asJson, payload: { issue, json }, type, uniqueKey, ...flags }) =>
   Effect.gen(function*() {
     if (issue !== undefined) {
       return yield* new TaskQueue.TaskQueueError({ reason: { _tag: "InvalidPayload", type, issue } })
@@ -76,6 +81,6 @@ export const command = Command.make("enqueue", {
       ...options,
       unique: Option.getOrUndefined(Option.map(uniqueKey, (key) => ({ key })))
     }).pipe((enqueue) => caller === undefined ? enqueue : Effect.withParentSpan(enqueue, caller))
-    yield* stdout(`${id}\n`)
+    yield* stdout(asJson ? `${JSON.stringify({ id: String(id), duplicate })}\n` : `${id}\n`)
     if (duplicate) yield* stderr("A task with this unique key is there already; nothing was stored.\n")
   }).pipe(Effect.provide(Connection.queue))).pipe(Command.withDescription("Store a task and print its id"))

@@ -52,8 +52,9 @@ export const command = Command.make("list", {
       Object.entries(flags).map(([name, value]) => [name, Option.getOrUndefined<unknown>(value)])
     )
     const tasks = yield* (yield* TaskQueue.TaskQueue).list({ ...filter, limit, values: json })
+    if (tasks.length === 0) yield* stderr("No tasks\n")
     if (json) return yield* stdout(tasks.map((task) => `${JSON.stringify(toJson(task))}\n`).join(""))
-    if (tasks.length === 0) return yield* stderr("There is no such task.\n")
+    if (tasks.length === 0) return
     yield* stdout(render(tasks))
     if (tasks.length === limit) yield* stderr(`Older ones: --before ${tasks.at(-1)!.id}\n`)
   }).pipe(Effect.provide(Connection.queue))).pipe(Command.withDescription("List tasks, newest first"))

@@ -269,7 +269,9 @@ export const clientConfig = (server: Server): PgClient.PgPoolConfig =>
       applicationName: server.applicationName ?? "spindle",
       startupOptions: server.options,
       connectTimeout: server.connectTimeout,
-      keepAlive: "30 seconds"
+      keepAlive: "30 seconds",
+      // a payload and a result, each as large as they may be
+      maxMessageSize: 64 * 1024 * 1024
     },
     server.hosts,
     server.target

@@ -22,7 +22,7 @@ layer(TestDatabase.layerSql())("commands on tasks", (it) => {
       const sql = yield* PgClient.PgClient
       const id = yield* enqueue(
         ..."report {\"month\":\"May\"} --queue slow --priority=-5 --delay 2h --unique-key May --tag t".split(" "),
-        ..."--user-id u --max-attempts 7 --timeout 90s".split(" ")
+        ..."--user u --max-attempts 7 --timeout 90s".split(" ")
       )
       const [row] = yield* sql`
         select type, payload, queue, priority, unique_key, tag, user_id, max_attempts, timeout_ms,
@@ -45,6 +45,9 @@ layer(TestDatabase.layerSql())("commands on tasks", (it) => {
       assert.deepStrictEqual([again.code, again.stdout], [0, `${id}\n`])
       assert.include(again.stderr, "there already")
 
+      const json = yield* Cli.run("enqueue", "report", "{}", "--unique-key", "May", "--user-id", "u", "--json")
+      assert.deepStrictEqual(JSON.parse(json.stdout), { id, duplicate: true })
+
       const later = yield* enqueue("report", "[1]", "--run-at", "2030-01-31T08:00:00Z")
       assert.include((yield* Cli.run("show", later)).stdout, "not before    2030-01-31T08:00:00.000Z")
       assert.include((yield* Cli.run("show", yield* enqueue("plain"))).stdout, "Payload\n  {}\n")
@@ -58,6 +61,10 @@ layer(TestDatabase.layerSql())("commands on tasks", (it) => {
       assert.deepStrictEqual(yield* cancel, [0, "already_cancelled\n", ""])
       yield* set(id, "completed")
       assert.deepStrictEqual(yield* cancel, [1, "already_completed\n", ""])
+      assert.deepStrictEqual(JSON.parse((yield* Cli.run("cancel", id, "--json")).stdout), {
+        id,
+        outcome: "already_completed"
+      })
       const { code, stdout } = yield* Cli.run("cancel", "9223372036854775807")
       assert.deepStrictEqual([code, stdout], [1, "not_found\n"])
     }))
@@ -117,6 +124,16 @@ layer(TestDatabase.layerSql())("commands on tasks", (it) => {
       )
       const nobody = yield* Cli.run("show", "4711000")
       assert.deepStrictEqual([nobody.code, nobody.stdout, nobody.stderr], [1, "", "There is no task 4711000"])
+    }))
+
+  it.effect("show reads a row whose payload and result are large", () =>
+    Effect.gen(function*() {
+      const id = yield* enqueue("large")
+      const large = "to_jsonb(repeat('x', 9 * 1024 * 1024))"
+      yield* set(id, "completed", `, payload = ${large}, result = ${large}`)
+      const { code, stderr, stdout } = yield* Cli.run("show", id)
+      assert.deepStrictEqual([code, stderr], [0, ""])
+      assert.isAbove(stdout.length, 18 * 1024 * 1024)
     }))
 
   it.effect("stats counts", () =>

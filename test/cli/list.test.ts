@@ -69,7 +69,7 @@ layer(TestDatabase.layerSql())("list", (it) => {
       assert.deepStrictEqual(yield* ids("--type=a", "--status=queued"), [plain])
       assert.deepStrictEqual(yield* ids("--type=a", "--tag=t"), [])
       const none = yield* Cli.run("list", "--type=c")
-      assert.deepStrictEqual([none.code, none.stdout, none.stderr], [0, "", "There is no such task.\n"])
+      assert.deepStrictEqual([none.code, none.stdout, none.stderr], [0, "", "No tasks\n"])
     }))
 
   it.effect("goes on with the page that it names", () =>

@@ -183,6 +183,9 @@ describe("a module of tasks", () => {
     Effect.gen(function*() {
       const { code, stderr } = yield* Cli.runIn({ DATABASE_URL: nowhere }, ["start", "--tasks", "./none.js"])
       assert.strictEqual(code, 78)
-      assert.match(stderr, /^--tasks \.\/none\.js cannot be imported: /)
+      assert.strictEqual(stderr, `--tasks ./none.js cannot be imported: there is no file ${Path.resolve("none.js")}`)
+      const neither = yield* Cli.runIn({ DATABASE_URL: nowhere }, ["start", "--tasks", "no-such-package"])
+      assert.strictEqual(neither.code, 78)
+      assert.include(neither.stderr, "no package of this name can be found from here")
     }))
 })
