@@ -70,13 +70,16 @@ select id, epoch,
   from ${s}.tasks where id = any($2::bigint[]) and status = 'cancelled' and locked_by = $1`
 
 /**
- * What stands in the rows $1.
+ * What stands in the rows $1, and whether nobody else has them locked.
  *
  * @category statements
  * @since 0.1.0
  */
 export const inspect = (s: string): string => `
-select id, epoch, status, locked_by as "lockedBy" from ${s}.tasks where id = any($1::bigint[])`
+select t.id, t.epoch, t.status, t.locked_by as "lockedBy", free.id is not null as free
+  from ${s}.tasks t
+  left join lateral (select l.id from ${s}.tasks l where l.id = t.id for no key update skip locked) free on true
+ where t.id = any($1::bigint[])`
 
 /**
  * The tasks after $2 whose lease ends within $1 ms, or has ended, and that nobody else has locked: at most 1,000, in the

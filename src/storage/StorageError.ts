@@ -7,6 +7,7 @@ import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import * as SqlError from "effect/sql/SqlError"
 import * as Db from "../Db.ts"
+import * as Thrown from "../internal/Thrown.ts"
 
 /**
  * A statement failed. `transient` tells whether the same statement can succeed later.
@@ -22,8 +23,7 @@ export class StorageError extends Schema.TaggedError<StorageError>("spindle/Stor
 }) {
   override get message() {
     const { cause } = this
-    const text = cause instanceof Error ? cause.message : String(cause)
-    return `Could not ${this.operation}: ${text}${this.sqlState === undefined ? "" : ` (SQLSTATE ${this.sqlState})`}`
+    return `Could not ${this.operation}: ${Thrown.messageOf(cause)}${this.sqlState === undefined ? "" : ` (SQLSTATE ${this.sqlState})`}`
   }
 }
 

@@ -141,7 +141,9 @@ export class TaskStore extends Context.Service<TaskStore, {
   ) => Result<Write.Written>
   readonly inspect: (
     ids: ReadonlyArray<bigint>
-  ) => Result<ReadonlyArray<Held & { readonly status: string; readonly lockedBy: string | null }>>
+  ) => Result<
+    ReadonlyArray<Held & { readonly status: string; readonly lockedBy: string | null; readonly free: boolean }>
+  >
   /** All that is the worker's, renewed or not; `except` are not. */
   readonly renew: (
     workerId: string,

@@ -40,6 +40,13 @@ export const patienceMillis = 20_000
 
 const problem = "refused writes"
 
+// A trigger that returns null says nothing, and a policy may hide a row from an update alone.
+const unchanged = new StorageError.StorageError({
+  operation: "write an outcome",
+  transient: false,
+  cause: new Error("the row stays as it is, and nobody has it locked: does a trigger return null?")
+})
+
 const backoff = Schedule.min([Schedule.exponential("50 millis"), Schedule.spaced("2 seconds")]).pipe(Schedule.jittered)
 
 /**
@@ -231,8 +238,11 @@ export class Journal extends Context.Service<Journal, {
         const late: Array<string> = []
         for (const item of items) {
           const row = byKey.get(item.attempt.key)
-          if (row?.lockedBy === workerId) yield* postpone(item)
-          else if (row?.lockedBy === null) finish(item, row.status === "cancelled" ? "cancelled" : "accepted")
+          if (row?.lockedBy === workerId && row.free) yield* refuse(item, unchanged)
+          else if (row?.lockedBy === workerId) {
+            if (item.attempt.refusedAt !== -Infinity) item.attempt.refusedAt = undefined
+            yield* postpone(item)
+          } else if (row?.lockedBy === null) finish(item, row.status === "cancelled" ? "cancelled" : "accepted")
           else {
             late.push(String(item.attempt.row.id))
             finish(item, "stale")

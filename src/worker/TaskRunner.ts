@@ -7,9 +7,11 @@
  * @since 0.1.0
  */
 import * as Cause from "effect/Cause"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
+import * as Result from "effect/Result"
 import type * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
@@ -145,14 +147,19 @@ const conclude = (attempt: Attempt, entry: Entry, exit: Exit.Exit<unknown, unkno
   if (Thrown.isInstance(error, Task.Discard)) {
     return Effect.succeed(Outcome.Failed({ error: Failures.discarded(Thrown.property(error, "cause")) }))
   }
-  if (Thrown.isInstance(error, Task.Snooze)) return Effect.succeed(Outcome.Snoozed({ delay: delayOf(error) }))
+  if (Thrown.isInstance(error, Task.Snooze)) {
+    const delay = delayOf(error)
+    return Option.isSome(delay)
+      ? Effect.succeed(Outcome.Snoozed({ delay: delay.value }))
+      : died(attempt, entry, noDelay("Snooze"))
+  }
   if (Thrown.isInstance(error, Task.Retry)) {
     const failure = Failures.retry(Thrown.property(error, "cause"))
-    return Effect.succeed(
-      attempt.row.attempts < attempt.row.maxAttempts
-        ? Outcome.Retry({ error: failure, delay: delayOf(error) })
-        : Outcome.Failed({ error: failure })
-    )
+    if (attempt.row.attempts >= attempt.row.maxAttempts) return Effect.succeed(Outcome.Failed({ error: failure }))
+    const delay = delayOf(error)
+    return Option.isSome(delay)
+      ? Effect.succeed(Outcome.Retry({ error: failure, delay: delay.value }))
+      : died(attempt, entry, noDelay("Retry"))
   }
   return Effect.flatMap(
     Failures.failure(entry, error),
@@ -212,5 +219,13 @@ const decide = (
     })
   )
 
-const delayOf = ({ delay }: Task.Retry | Task.Snooze) =>
-  Option.getOrElse(RetryPolicy.toDelay(delay), () => RetryPolicy.maxDelay)
+// Not zero, nor years: a task that is snoozed costs no attempt and would run without end, or be forgotten.
+const delayOf = (error: Task.Retry | Task.Snooze) => {
+  const delay = Thrown.property(error, "delay")
+  return Number.isNaN(delay)
+    ? Option.none()
+    : Option.flatten(Result.getSuccess(Result.try(() => RetryPolicy.toDelay(delay as Duration.Input))))
+}
+
+const noDelay = (control: string) =>
+  new TypeError(`The delay of Task.${control} is no duration. Expected milliseconds or a text such as "30 seconds"`)

@@ -36,6 +36,11 @@ describe("what a refusal is about", () => {
     })
   }
 
+  it("is told whatever was thrown", () => {
+    const error = new StorageError({ operation: "write", transient: false, cause: Object.create(null) })
+    assert.strictEqual(error.message, "Could not write: [object Object]")
+  })
+
   it("no answer in time: nothing of its own", () => {
     const error = new StorageError({ operation: "write", transient: true, cause: "no answer in time" })
     assert.strictEqual(Errors.scope(error), "entry")

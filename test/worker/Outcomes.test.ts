@@ -163,6 +163,19 @@ describe("a failed attempt", () => {
       assert.isString(released!.data.runAt)
     }).pipe(Harness.onDatabase))
 
+  for (const Control of [Task.Retry, Task.Snooze]) {
+    it.live(`by a ${Control.name} whose delay is none is a defect`, () =>
+      Effect.gen(function*() {
+        const { attempt, id, script } = yield* running({ max_attempts: 2 })
+        yield* attempt.proceed(Effect.fail(new Control({ delay: "soon" as never })))
+        const second = yield* script.next(id)
+        yield* second.proceed(Effect.fail(new Task.Snooze({ delay: NaN })))
+        const row = yield* Harness.awaitOver(id)
+        assert.deepInclude(row, { status: "failed", attempts: 2 })
+        assert.deepInclude(row.error, { kind: "defect", tag: "TypeError" })
+      }).pipe(Harness.onDatabase))
+  }
+
   it.live("by a result of the wrong type is a defect, and nothing of it is stored", () =>
     Effect.gen(function*() {
       class Wrong extends Task.make("wrong", { success: Schema.Int }) {}

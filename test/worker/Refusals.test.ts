@@ -123,3 +123,32 @@ describe("an owner's constraint that forbids", () => {
       ))
     }).pipe(Harness.onDatabase))
 })
+
+describe("an owner's trigger that returns null", () => {
+  it.live("for an outcome is told, as a refusal is", () =>
+    Effect.gen(function*() {
+      const sql = yield* PgClient.PgClient
+      yield* sql.unsafe(`create table swallowing as select 1 as one`)
+      yield* sql.unsafe(`
+        create function swallow() returns trigger language plpgsql as $$ begin
+          if exists (select from swallowing) then return null; end if;
+          return new;
+        end $$`)
+      yield* sql.unsafe(`
+        create trigger swallow before update on spindle.tasks for each row
+          when (old.locked_by is not null and new.locked_by is null) execute function swallow()`)
+      const script = Harness.script()
+      const worker = yield* Harness.launch(Harness.Tasks, script.handlers)
+      const id = yield* Harness.insert("scripted")
+      const { proceed } = yield* script.next(id)
+      yield* proceed(Effect.succeed("kept"))
+      yield* Harness.eventually("the refusal", worker.health, ({ problems }) =>
+        problems.some((problem) =>
+          problem.includes("the row stays as it is, and nobody has it locked")
+        ))
+      yield* sql`truncate swallowing`
+      assert.deepInclude(yield* Harness.awaitOver(id), { status: "completed", result: "kept", attempts: 1 })
+      const healed = yield* Harness.eventually("the end of it", worker.health, ({ problems }) => problems.length === 0)
+      assert.isTrue(healed.ready)
+    }).pipe(Harness.onDatabase))
+})
