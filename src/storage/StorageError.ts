@@ -23,7 +23,9 @@ export class StorageError extends Schema.TaggedError<StorageError>("spindle/Stor
 }) {
   override get message() {
     const { cause } = this
-    return `Could not ${this.operation}: ${Thrown.messageOf(cause)}${this.sqlState === undefined ? "" : ` (SQLSTATE ${this.sqlState})`}`
+    return `Could not ${this.operation}: ${Thrown.messageOf(cause)}${
+      this.sqlState === undefined ? "" : ` (SQLSTATE ${this.sqlState})`
+    }`
   }
 }
 
