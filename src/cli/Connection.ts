@@ -32,3 +32,6 @@ const tables = Layer.effectDiscard(
  * @since 0.1.0
  */
 export const queue = Layer.merge(TaskQueue.layer, tables).pipe(Layer.provideMerge(database))
+
+/** The same for commands that only read: they start no server. */
+export const reading = Layer.provide(queue, Layer.succeed(Database.StartsEmbedded, false))

@@ -88,7 +88,7 @@ const reports: { readonly [Tag in Known["_tag"]]: (error: Extract<Known, { reado
       case "InvalidPayload":
         return { message, exitCode: 64 }
       case "Unavailable":
-        return { message, exitCode: 69 }
+        return { message: unreachable(message) ?? message, exitCode: 69 }
       default:
         return { message, exitCode: 1 }
     }
@@ -104,6 +104,16 @@ const reports: { readonly [Tag in Known["_tag"]]: (error: Extract<Known, { reado
         return { message, exitCode: 1 }
     }
   }
+}
+
+// Nobody is there, which is seldom a matter of a moment.
+const unreachable = (message: string) => {
+  const said = /(?:connect|getaddrinfo) (?:ECONNREFUSED|ENOENT|ENOTFOUND|EHOSTUNREACH|ENETUNREACH|EAI_AGAIN).*$/.exec(
+    message
+  )
+  return said === null
+    ? undefined
+    : `Nothing answers where the database should be (${said[0]}): is the address right, and does the server run?`
 }
 
 const messageOf = (cause: unknown) => cause instanceof Error ? cause.message : String(cause)

@@ -14,6 +14,7 @@ import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import * as Fs from "node:fs"
 import { constants } from "node:os"
+import * as Consumers from "node:stream/consumers"
 import { version } from "../internal/Version.ts"
 import * as Failure from "./Failure.ts"
 import { Process, type Service, visible } from "./Process.ts"
@@ -33,7 +34,12 @@ const fiber = Effect.runFork(
       Process.make({
         stdout: write(process.stdout),
         stderr: write(process.stderr),
-        isTerminal: { stdout: process.stdout.isTTY === true, stderr: process.stderr.isTTY === true },
+        stdin: Effect.promise(() => Consumers.text(process.stdin)),
+        isTerminal: {
+          stdin: process.stdin.isTTY === true,
+          stdout: process.stdout.isTTY === true,
+          stderr: process.stderr.isTTY === true
+        },
         colors: process.stderr.isTTY === true && process.stderr.hasColors(),
         serve: (given) =>
           Effect.sync(() => {

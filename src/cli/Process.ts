@@ -28,8 +28,10 @@ export interface Service {
 export interface Raw {
   readonly stdout: (text: string) => Effect.Effect<void>
   readonly stderr: (text: string) => Effect.Effect<void>
-  /** Whether somebody is looking. */
-  readonly isTerminal: { readonly stdout: boolean; readonly stderr: boolean }
+  /** All of standard input. */
+  readonly stdin: Effect.Effect<string>
+  /** Whether somebody is looking, or typing. */
+  readonly isTerminal: { readonly stdin: boolean; readonly stdout: boolean; readonly stderr: boolean }
   /** Whether standard error is a terminal with colours that the user wants. */
   readonly colors: boolean
   /** From now on a signal is a request to shut down gracefully, and no failure of the command. */

@@ -14,6 +14,7 @@ import * as Json from "../internal/Json.ts"
 import * as Tracing from "../internal/Tracing.ts"
 import * as TaskQueue from "../TaskQueue.ts"
 import * as Connection from "./Connection.ts"
+import { CliFailure } from "./Failure.ts"
 import * as Parameters from "./Parameters.ts"
 import { Process } from "./Process.ts"
 
@@ -22,14 +23,34 @@ interface Payload {
   readonly issue: string | undefined
 }
 
+const read = (text: string): Payload => ({ json: JSON.parse(text), issue: Json.issue(text, "payload") })
+const why = (error: unknown) => `JSON (${error instanceof Error ? error.message : String(error)})`
+
 const payload = Argument.String("json").pipe(
-  Argument.withDescription("The payload"),
+  Argument.withDescription("The payload; - reads it from standard input"),
   Argument.withDefault("{}"),
-  Argument.mapTryCatch(
-    (text): Payload => ({ json: JSON.parse(text), issue: Json.issue(text, "payload") }),
-    (error) => `JSON (${error instanceof Error ? error.message : String(error)})`
-  )
+  Argument.mapTryCatch((text) => text === "-" ? undefined : read(text), why)
 )
+
+const fromStandardInput = Effect.gen(function*() {
+  const text = yield* (yield* Process).stdin
+  return yield* Effect.try({
+    try: () => read(text),
+    catch: (error) => new CliFailure({ message: `Standard input must be ${why(error)}`, exitCode: 64 })
+  })
+})
+
+// Whoever has mistyped a type would wait for ever. What was stored lately is all that can be known of the workers there are.
+const recent = 200
+const strange = Effect.fnUntraced(function*(queue: TaskQueue.TaskQueue["Service"], type: string) {
+  const tasks = yield* queue.list({ limit: recent, values: false })
+  if (tasks.length === 0 || tasks.some((task) => task.type === type)) return undefined
+  const own = yield* Effect.promise(() => Promise.all([import("../ai/AiTasks.ts"), import("../demo/DemoTasks.ts")]))
+  const [{ AiTasks }, { DemoTasks }] = own
+  return AiTasks.tasks.has(type) || DemoTasks.tasks.has(type)
+    ? undefined
+    : [...new Set(tasks.map((task) => task.type))].slice(0, 5)
+})
 
 /**
  * With `TRACEPARENT` in the environment the task joins that trace.
@@ -66,13 +87,15 @@ export const command = Command.make("enqueue", {
     Flag.optional
   ),
   asJson: Parameters.json
-}, ({ asJson, payload: { issue, json }, type, uniqueKey, ...flags }) =>
+}, ({ asJson, payload, type, uniqueKey, ...flags }) =>
   Effect.gen(function*() {
+    const { issue, json } = payload ?? (yield* fromStandardInput)
     if (issue !== undefined) {
       return yield* new TaskQueue.TaskQueueError({ reason: { _tag: "InvalidPayload", type, issue } })
     }
-    const { stderr, stdout } = yield* Process
+    const { note, stderr, stdout } = yield* Process
     const queue = yield* TaskQueue.TaskQueue
+    const others = yield* strange(queue, type)
     const options = Object.fromEntries(
       Object.entries(flags).map(([name, value]) => [name, Option.getOrUndefined<unknown>(value)])
     )
@@ -83,4 +106,12 @@ export const command = Command.make("enqueue", {
     }).pipe((enqueue) => caller === undefined ? enqueue : Effect.withParentSpan(enqueue, caller))
     yield* stdout(asJson ? `${JSON.stringify({ id: String(id), duplicate })}\n` : `${id}\n`)
     if (duplicate) yield* stderr("A task with this unique key is there already; nothing was stored.\n")
+    else if (others !== undefined) {
+      yield* note(
+        `None of the last ${recent} tasks has the type ${type}; they have ${
+          others.join(", ")
+        }. It waits until a worker ` +
+          `handles its type: \`spindle follow ${id}\` tells.`
+      )
+    }
   }).pipe(Effect.provide(Connection.queue))).pipe(Command.withDescription("Store a task and print its id"))

@@ -8,14 +8,17 @@ import * as Flag from "effect/cli/Flag"
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
+import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
+import * as Waiting from "../internal/Waiting.ts"
 import * as TaskEvent from "../TaskEvent.ts"
 import * as TaskQueue from "../TaskQueue.ts"
 import * as Connection from "./Connection.ts"
 import { CliFailure } from "./Failure.ts"
 import * as Parameters from "./Parameters.ts"
 import { Process } from "./Process.ts"
+import * as Waits from "./Waits.ts"
 
 /**
  * Writes the text of the task to standard output as it comes, and what else happens to standard error, a line each. A
@@ -40,6 +43,16 @@ export const command = Command.make("follow", {
     const process = yield* Process
     const { finish, write } = json ? jsonWriter(process) : reader(process)
     let last = ""
+    // Whoever watches a task that nobody takes is told so, at once and now and then.
+    const watch = Effect.gen(function*() {
+      const task = Option.getOrUndefined(yield* queue.get(id))
+      if (task !== undefined) { for (const sentence of yield* Waits.sentences(task)) yield* process.note(sentence) }
+    }).pipe(Effect.ignore)
+    yield* watch
+    yield* Effect.sleep(Waiting.patienceMillis + 1000).pipe(
+      Effect.andThen(Effect.repeat(watch, Schedule.spaced("1 minute"))),
+      Effect.forkScoped
+    )
     yield* queue.events(id, { after: Option.getOrUndefined(after) }).pipe(
       Stream.runForEach((event) => {
         last = event.type
@@ -49,7 +62,7 @@ export const command = Command.make("follow", {
     const task = yield* queue.get(id)
     yield* finish(last === "done" && Option.isNone(after) && Option.isSome(task) ? task.value.result : null)
     if (last === "error" || last === "cancelled") return yield* new CliFailure({ message: "", exitCode: 1 })
-  }).pipe(Effect.provide(Connection.queue))).pipe(
+  }).pipe(Effect.scoped, Effect.provide(Connection.reading))).pipe(
     Command.withDescription("Watch the events of a task as they come, until it is over")
   )
 

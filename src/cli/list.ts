@@ -5,14 +5,17 @@
  */
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
+import * as Clock from "effect/Clock"
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
+import * as Waiting from "../internal/Waiting.ts"
 import * as TaskQueue from "../TaskQueue.ts"
 import * as Connection from "./Connection.ts"
 import * as Parameters from "./Parameters.ts"
 import { Process } from "./Process.ts"
 import { toJson } from "./show.ts"
+import * as Waits from "./Waits.ts"
 
 const statuses = ["queued", "processing", "completed", "failed", "cancelled"] as const
 
@@ -55,11 +58,11 @@ export const command = Command.make("list", {
     if (tasks.length === 0) yield* stderr("No tasks\n")
     if (json) return yield* stdout(tasks.map((task) => `${JSON.stringify(toJson(task))}\n`).join(""))
     if (tasks.length === 0) return
-    yield* stdout(render(tasks))
+    yield* stdout(render(tasks, yield* Clock.currentTimeMillis))
     if (tasks.length === limit) yield* stderr(`Older ones: --before ${tasks.at(-1)!.id}\n`)
-  }).pipe(Effect.provide(Connection.queue))).pipe(Command.withDescription("List tasks, newest first"))
+  }).pipe(Effect.provide(Connection.reading))).pipe(Command.withDescription("List tasks, newest first"))
 
-const columns: ReadonlyArray<readonly [string, (task: TaskQueue.StoredTask) => string]> = [
+const columns: ReadonlyArray<readonly [string, (task: TaskQueue.StoredTask, now: number) => string]> = [
   ["ID", ({ id }) => String(id)],
   ["STATUS", ({ lockedBy, status }) => status === "cancelled" && lockedBy !== null ? "cancelling" : status],
   ["TYPE", ({ type }) => type],
@@ -67,15 +70,16 @@ const columns: ReadonlyArray<readonly [string, (task: TaskQueue.StoredTask) => s
   ["ATTEMPTS", ({ attempts, maxAttempts }) => `${attempts}/${maxAttempts}`],
   ["CREATED", ({ createdAt }) => DateTime.formatIso(createdAt)],
   ["TAG", ({ tag }) => tag ?? ""],
+  ["WAITS", (task, now) => Waits.reasons(task, now).map(Waiting.brief).join(", ")],
   ["ERROR", ({ error }) => error === null ? "" : `${error.tag}: ${error.message}`]
 ]
 
 const maxWidth = 60
 
-const render = (tasks: ReadonlyArray<TaskQueue.StoredTask>): string => {
+const render = (tasks: ReadonlyArray<TaskQueue.StoredTask>, now: number): string => {
   const rows = [
     columns.map(([title]) => title),
-    ...tasks.map((task) => columns.map(([, cell]) => shortened(cell(task))))
+    ...tasks.map((task) => columns.map(([, cell]) => shortened(cell(task, now))))
   ]
   const used = columns.map((_, i) => rows.some((row, n) => n > 0 && row[i] !== ""))
   const widths = columns.map((_, i) => Math.max(...rows.map((row) => row[i]!.length)))

@@ -17,6 +17,7 @@ import * as Connection from "./Connection.ts"
 import { CliFailure } from "./Failure.ts"
 import * as Parameters from "./Parameters.ts"
 import { Process } from "./Process.ts"
+import * as Waits from "./Waits.ts"
 
 /**
  * Prints the row, how its attempts ended, its error and its result.
@@ -29,7 +30,7 @@ export const command = Command.make(
   { id: Parameters.id, json: Parameters.json },
   ({ id, json }) =>
     Effect.gen(function*() {
-      const { stdout } = yield* Process
+      const { note, stdout } = yield* Process
       const found = yield* (yield* TaskQueue.TaskQueue).get(id)
       if (Option.isNone(found)) return yield* new CliFailure({ message: `There is no task ${id}`, exitCode: 1 })
       const attempts = yield* EventTable.make(yield* SqlClient.SqlClient, yield* Db.Schema).closings(id)
@@ -39,7 +40,8 @@ export const command = Command.make(
           ? `${JSON.stringify({ ...task, attemptsEnded: attempts.map(attemptJson) }, undefined, 2)}\n`
           : readable(task, attempts)
       )
-    }).pipe(Effect.provide(Connection.queue))
+      for (const sentence of yield* Waits.sentences(found.value)) yield* note(sentence)
+    }).pipe(Effect.provide(Connection.reading))
 ).pipe(Command.withDescription("Show a task, its attempts and how it ended"))
 
 const iso = (time: DateTime.Utc | null) => time && DateTime.formatIso(time)

@@ -26,4 +26,4 @@ export const command = Command.make("stats", { json: Parameters.json }, ({ json 
           ""
         )
     )
-  }).pipe(Effect.provide(Connection.queue))).pipe(Command.withDescription("Count the tasks of each status"))
+  }).pipe(Effect.provide(Connection.reading))).pipe(Command.withDescription("Count the tasks of each status"))

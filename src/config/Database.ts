@@ -319,8 +319,21 @@ export const layer: Layer.Layer<
   )
 }))
 
+/** Whether the embedded server is started where it does not run. Who only reads has nothing to find there. */
+export const StartsEmbedded: Context.Reference<boolean> = Context.Reference("spindle/config/Database/StartsEmbedded", {
+  defaultValue: () => true
+})
+
 const embedded = Effect.gen(function*() {
-  const { dataDir, url } = yield* EmbeddedPostgres.make({ dataDir: Path.resolve(".spindle") })
+  const directory = Path.resolve(".spindle")
+  if (!(yield* StartsEmbedded) && !(yield* EmbeddedPostgres.isRunning({ dataDir: directory }))) {
+    return yield* new EmbeddedPostgres.EmbeddedPostgresError({
+      message:
+        `No database is named (DATABASE_URL, PGHOST), and the embedded PostgreSQL of ${directory} does not run: ` +
+        "`spindle start` starts it"
+    })
+  }
+  const { dataDir, url } = yield* EmbeddedPostgres.make({ dataDir: directory })
   yield* Effect.logInfo(
     "no database is configured: using the embedded PostgreSQL, a default for development"
   ).pipe(Effect.annotateLogs({ dataDir }))

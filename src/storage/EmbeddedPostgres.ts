@@ -11,6 +11,8 @@ import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
+import * as Fs from "node:fs"
+import * as Path from "node:path"
 import * as DataDirectory from "./embedded/DataDirectory.ts"
 import { EmbeddedPostgresError, wayOut } from "./embedded/EmbeddedPostgresError.ts"
 import * as Installation from "./embedded/Installation.ts"
@@ -89,6 +91,15 @@ export const make = (options: Options): Effect.Effect<Server, EmbeddedPostgresEr
     // A server starts and stops in real time, whatever the program believes the time to be.
     Effect.provideService(Clock.Clock, Clock.Clock.defaultValue())
   )
+
+/** Whether some process uses the server at `dataDir`. Looking creates nothing. */
+export const isRunning = ({ dataDir }: Pick<Options, "dataDir">): Effect.Effect<boolean, EmbeddedPostgresError> =>
+  Fs.existsSync(Path.join(dataDir, "postgres"))
+    ? Effect.map(
+      Effect.flatMap(Installation.home(dataDir), (home) => DataDirectory.postmaster(DataDirectory.cluster(home))),
+      (postmaster) => postmaster !== undefined
+    )
+    : Effect.succeed(false)
 
 // One turn of the loop looks once and does at most one thing about what it sees, because other processes look and act at
 // the same time. Whatever they do, the loop ends with a server whose guard knows this process, or with an error.

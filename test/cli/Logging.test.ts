@@ -20,7 +20,8 @@ const logged = (format: string, colors: boolean, effect: Effect.Effect<void>) =>
   const process = Process.make({
     stdout: () => Effect.void,
     stderr: () => Effect.void,
-    isTerminal: { stdout: true, stderr: true },
+    stdin: Effect.succeed(""),
+    isTerminal: { stdin: false, stdout: true, stderr: true },
     colors,
     serve: () => Effect.void
   })

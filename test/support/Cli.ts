@@ -23,7 +23,7 @@ export interface Answer {
 export const runIn = Effect.fnUntraced(function*(
   env: Environment,
   args: ReadonlyArray<string>,
-  options?: { readonly terminal?: boolean | undefined }
+  options?: { readonly terminal?: boolean | undefined; readonly stdin?: string | undefined }
 ) {
   const written = { stdout: "", stderr: "", screen: "" }
   const write = (stream: "stdout" | "stderr") => (text: string) =>
@@ -38,7 +38,8 @@ export const runIn = Effect.fnUntraced(function*(
       Process.make({
         stdout: write("stdout"),
         stderr: write("stderr"),
-        isTerminal: { stdout: terminal, stderr: terminal },
+        stdin: Effect.succeed(options?.stdin ?? ""),
+        isTerminal: { stdin: false, stdout: terminal, stderr: terminal },
         colors: false,
         serve: () => Effect.void
       })
