@@ -33,7 +33,9 @@ export interface TaskGroup<in out T extends Task.Any> {
   merge<const Groups extends ReadonlyArray<Any>>(...groups: Groups): TaskGroup<T | Tasks<Groups[number]>>
 
   /** Checks a handler record against the group without building a layer. */
-  of<const Handlers extends HandlersContext<T>>(handlers: Handlers & Checked<T, Handlers>): Handlers
+  of<const Handlers extends HandlersContext<T>>(
+    handlers: Handlers & Checked<T, Handlers>
+  ): [Handlers] extends [HandlersFrom<T>] ? Handlers : HandlersFrom<T> // what is wrong is told once
 
   /**
    * Implements every task of the group. What the handlers need is taken when the

@@ -35,7 +35,6 @@ export const traced = group.of({
     yield* Effect.log(to)
   })
 })
-// Property '"chat:answer"' is missing
 export const built = group.toLayer(Effect.gen(function*() {
   yield* Effect.void
   return group.of({
