@@ -12,6 +12,7 @@ import * as Option from "effect/Option"
 import type * as Schema from "effect/Schema"
 import * as Json from "../internal/Json.ts"
 import * as Tracing from "../internal/Tracing.ts"
+import type * as Task from "../Task.ts"
 import * as TaskQueue from "../TaskQueue.ts"
 import * as Connection from "./Connection.ts"
 import { CliFailure } from "./Failure.ts"
@@ -42,8 +43,8 @@ const fromStandardInput = Effect.gen(function*() {
 
 // Whoever has mistyped a type would wait for ever. What was stored lately is all that can be known of the workers there are.
 const recent = 200
-const strange = Effect.fnUntraced(function*(queue: TaskQueue.TaskQueue["Service"], type: string) {
-  const tasks = yield* queue.list({ limit: recent, values: false })
+const strange = Effect.fnUntraced(function*(queue: TaskQueue.TaskQueue["Service"], type: string, id: Task.TaskId) {
+  const tasks = yield* queue.list({ limit: recent, before: id, values: false })
   if (tasks.length === 0 || tasks.some((task) => task.type === type)) return undefined
   const own = yield* Effect.promise(() => Promise.all([import("../ai/AiTasks.ts"), import("../demo/DemoTasks.ts")]))
   const [{ AiTasks }, { DemoTasks }] = own
@@ -95,7 +96,6 @@ export const command = Command.make("enqueue", {
     }
     const { note, stderr, stdout } = yield* Process
     const queue = yield* TaskQueue.TaskQueue
-    const others = yield* strange(queue, type)
     const options = Object.fromEntries(
       Object.entries(flags).map(([name, value]) => [name, Option.getOrUndefined<unknown>(value)])
     )
@@ -106,7 +106,8 @@ export const command = Command.make("enqueue", {
     }).pipe((enqueue) => caller === undefined ? enqueue : Effect.withParentSpan(enqueue, caller))
     yield* stdout(asJson ? `${JSON.stringify({ id: String(id), duplicate })}\n` : `${id}\n`)
     if (duplicate) yield* stderr("A task with this unique key is there already; nothing was stored.\n")
-    else if (others !== undefined) {
+    const others = duplicate ? undefined : yield* strange(queue, type, id)
+    if (others !== undefined) {
       yield* note(
         `None of the last ${recent} tasks has the type ${type}; they have ${
           others.join(", ")

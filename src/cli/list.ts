@@ -5,7 +5,6 @@
  */
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
-import * as Clock from "effect/Clock"
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
@@ -58,7 +57,7 @@ export const command = Command.make("list", {
     if (tasks.length === 0) yield* stderr("No tasks\n")
     if (json) return yield* stdout(tasks.map((task) => `${JSON.stringify(toJson(task))}\n`).join(""))
     if (tasks.length === 0) return
-    yield* stdout(render(tasks, yield* Clock.currentTimeMillis))
+    yield* stdout(render(tasks, yield* Waits.now))
     if (tasks.length === limit) yield* stderr(`Older ones: --before ${tasks.at(-1)!.id}\n`)
   }).pipe(Effect.provide(Connection.reading))).pipe(Command.withDescription("List tasks, newest first"))
 
