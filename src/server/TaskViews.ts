@@ -79,6 +79,7 @@ export const detail = (
     leaseExpiresAt: time(row.lease_expires_at),
     handledHere: serving?.handles(row.type) ?? null,
     attemptsEnded,
+    completedBy: row.status === "completed" ? row.completed_by : null,
     timing: {
       now: DateTime.fromDateUnsafe(row.now),
       waitedMs: waited(row, ran),

@@ -160,6 +160,8 @@ export const TaskDetail = Schema.Struct({
   handledHere: Schema.NullOr(Schema.Boolean),
   /** The claims that ended, oldest first, at most 200 of the latest. */
   attemptsEnded: Schema.Array(Attempt),
+  /** The worker that completed it, where the table has a column for it: of a plain task there is no event that says so. */
+  completedBy: Schema.NullOr(Schema.String),
   timing: Schema.Struct({
     /** The database's clock when this was read. */
     now: Time,

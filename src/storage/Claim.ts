@@ -384,7 +384,7 @@ const update = (s: string, columns: OptionalColumns, inlineBytes: string) => `
   update ${s}.tasks t
      set status = 'processing', attempts = least(t.attempts, 2147483646) + 1, epoch = t.epoch + 1, locked_by = $1,
          lease_expires_at = now() + $2 * interval '1 millisecond', started_at = now(),
-         result = null, error = null, finished_at = null
+         result = null, error = null, finished_at = null${columns.completedBy ? ", completed_by = null" : ""}
    where t.ctid = any(array(select ctid from taken))
      and (select set_config('synchronous_commit', 'off', true)) = 'off'
   returning t.id, t.epoch, t.type, t.queue, t.priority, t.attempts, t.max_attempts,

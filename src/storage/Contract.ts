@@ -21,6 +21,7 @@ export interface OptionalColumns {
   readonly tag: boolean
   readonly userId: boolean
   readonly metadata: boolean
+  readonly completedBy: boolean
 }
 
 /**
@@ -93,7 +94,8 @@ const optional: { readonly [Key in keyof OptionalColumns]: readonly [column: str
   uniqueKey: ["unique_key", "text"],
   tag: ["tag", "text"],
   userId: ["user_id", "text"],
-  metadata: ["metadata", "jsonb"]
+  metadata: ["metadata", "jsonb"],
+  completedBy: ["completed_by", "text"]
 }
 
 /**

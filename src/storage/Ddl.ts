@@ -265,6 +265,16 @@ export const uniqueBytes = (schema: string): ReadonlyArray<string> => {
 }
 
 /**
+ * The fourth: who completed a task, which no event tells of a plain one.
+ *
+ * @category schema
+ * @since 0.1.0
+ */
+export const completedBy = (schema: string): ReadonlyArray<string> => [
+  `alter table ${Names.quote(schema)}.tasks add column if not exists completed_by text`
+]
+
+/**
  * What each role of the contract needs, and no more. `migrated` is whether our own tables are there.
  *
  * @category grants

@@ -31,7 +31,8 @@ export interface Migration {
 export const migrations: ReadonlyArray<Migration> = [
   { id: 1, name: "tasks and their events", statements: Ddl.initial },
   { id: 2, name: "an index of failed and cancelled tasks", statements: Ddl.endedIndex },
-  { id: 3, name: "a bound for unique keys that their index can hold", statements: Ddl.uniqueBytes }
+  { id: 3, name: "a bound for unique keys that their index can hold", statements: Ddl.uniqueBytes },
+  { id: 4, name: "who completed a task", statements: Ddl.completedBy }
 ]
 
 /**

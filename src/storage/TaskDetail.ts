@@ -42,6 +42,8 @@ export interface Row extends TaskPages.Row {
   readonly epoch: bigint
   readonly lease_expires_at: Date | null
   readonly due: boolean
+  /** The worker; null where it is not known. */
+  readonly completed_by: string | null
 }
 
 /**
@@ -71,6 +73,7 @@ select t.id, t.type, t.queue, t.status, t.priority, t.attempts, t.max_attempts, 
        ${columns.tag ? "t.tag" : "null"} as tag, ${columns.userId ? "t.user_id" : "null"} as user_id,
        ${columns.uniqueKey ? "t.unique_key" : "null"} as unique_key,
        ${columns.timeout ? "t.timeout_ms" : "null::int"} as timeout_ms,
+       ${columns.completedBy ? "t.completed_by" : "null"} as completed_by,
        ${times.map(Times.column).join(", ")},
        now() as now, t.run_at <= now() as due, ${TaskPages.heldKey(tables, s)} as held_key,
        ${value("payload")}, ${value("result")}, ${value("error")},

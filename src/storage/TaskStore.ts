@@ -221,7 +221,7 @@ export class TaskStore extends Context.Service<TaskStore, {
     const newest = Places.newest(s)
     const further = Claim.further(s, columns)
     const write = Write.statement(s, schema, columns, referencing)
-    const completions = Write.completions(s, schema)
+    const completions = Write.completions(s, schema, columns)
     const renew = Hold.renew(s)
     const renewThese = Hold.renewThese(s)
     const own = Hold.own(s)

@@ -117,7 +117,12 @@ with ${referencing ? free(s) : ""}said as (
   update ${s}.tasks t
      set status = case when found = 'processing' then held.status else found end,
          result = case when found = 'processing' then held.result::jsonb else t.result end,
-         error = case when found = 'processing' then held.error::jsonb else t.error end,
+         error = case when found = 'processing' then held.error::jsonb else t.error end,${
+  columns.completedBy
+    ? `
+         completed_by = case when found = 'processing' and held.status = 'completed' then $1 end,`
+    : ""
+}
          attempts = case when found = 'processing' then t.attempts - held.refund else t.attempts end,
          run_at = case when found = 'processing' and held.delay is not null
                        then now() + held.delay * interval '1 millisecond' else t.run_at end,
@@ -178,7 +183,7 @@ export const isPlain = ({ announce, status }: OutcomeEntry): boolean => status =
  * Outcomes that are nothing but a result, which nearly all are: a third of the work. What it does not take, because it is
  * locked, cancelled or no longer this worker's, is for the other statement to judge.
  */
-export const completions = (s: string, schema: string): string => `
+export const completions = (s: string, schema: string, columns: OptionalColumns): string => `
 with held as materialized (
   select mine.place, outcome.result
     from unnest($2::bigint[], $3::bigint[], $4::text[]) as outcome(id, epoch, result)
@@ -189,7 +194,8 @@ with held as materialized (
     ) mine
 ), settled as (
   update ${s}.tasks t
-     set status = 'completed', result = held.result::jsonb, finished_at = now(), locked_by = null, lease_expires_at = null
+     set status = 'completed', result = held.result::jsonb, finished_at = now(), locked_by = null,
+         lease_expires_at = null${columns.completedBy ? ", completed_by = $1" : ""}
     from held
    where t.ctid = held.place
   returning t.id

@@ -123,7 +123,7 @@ layer(TestDatabase.layerSql())("commands on tasks", (it) => {
       yield* Effect.addFinalizer(() => Effect.sync(() => Fs.rmSync(empty, { recursive: true })))
       const { DATABASE_URL: _, ...env } = process.env
       const bin = Path.resolve("src/bin.ts")
-      for (const args of [["list"], ["show", "1"], ["follow", "1"], ["stats"]]) {
+      for (const args of [["list"], ["follow", "1"]]) {
         const { status, stderr } = ChildProcess.spawnSync(process.execPath, [bin, ...args], {
           cwd: empty,
           env,

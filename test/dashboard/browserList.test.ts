@@ -361,7 +361,7 @@ layer(Browser.layer, { excludeTestServices: true })("the list of tasks", (it) =>
         }
         await row.getByRole("link").click()
         await page.locator(".why", { hasText: "No worker of this process handles the type nobody:knows." }).waitFor()
-        assert.strictEqual(await page.locator(".follow").textContent(), "not started")
+        await page.locator(".follow", { hasText: "not started" }).waitFor()
       })
     }))
 

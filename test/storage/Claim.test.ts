@@ -338,7 +338,7 @@ interface Explained {
 // The pages that a claim of ten of these types touches, under a worker's own plan; what it changes is rolled back.
 const pages = Effect.fnUntraced(function*(types: ReadonlyArray<string>) {
   const sql = yield* Db.controlPool(yield* PgClient.PgClient)
-  const columns = { timeout: true, uniqueKey: true, tag: true, userId: true, metadata: true }
+  const columns = { timeout: true, uniqueKey: true, tag: true, userId: true, metadata: true, completedBy: true }
   const measured = yield* Effect.flip(Db.transaction(
     sql,
     Effect.gen(function*() {

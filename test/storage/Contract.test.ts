@@ -40,7 +40,7 @@ describe("the contract", () => {
   it.live("does without what is optional, and tells what the owner may add", () =>
     Effect.gen(function*() {
       const sql = yield* PgClient.PgClient
-      for (const column of ["timeout_ms", "unique_key", "tag", "user_id", "metadata"]) {
+      for (const column of ["timeout_ms", "unique_key", "tag", "user_id", "metadata", "completed_by"]) {
         yield* sql.unsafe(`alter table spindle.tasks drop column ${column} cascade`)
       }
       yield* sql`drop index spindle.tasks_locked_idx`
@@ -53,6 +53,7 @@ describe("the contract", () => {
         uniqueKey: false,
         tag: false,
         userId: false,
+        completedBy: false,
         metadata: false
       })
       assert.isFalse(report.closesCancelled)

@@ -48,7 +48,7 @@ describe("migrations", () => {
         missing: [],
         doubts: [],
         advice: [],
-        columns: { timeout: true, uniqueKey: true, tag: true, userId: true, metadata: true },
+        columns: { timeout: true, uniqueKey: true, tag: true, userId: true, metadata: true, completedBy: true },
         indexes: { claim: true, locked: true, ended: true },
         closesCancelled: true,
         migrated: true,

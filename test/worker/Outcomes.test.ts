@@ -27,6 +27,9 @@ describe("a completed task", () => {
       assert.deepStrictEqual(yield* Harness.eventsOf(id), [])
 
       const sql = yield* PgClient.PgClient
+      // No event names the worker, so the row does.
+      const by = yield* sql`select completed_by from spindle.tasks where id = ${id}`
+      assert.deepStrictEqual(by, [{ completed_by: worker }])
       yield* sql`update spindle.tasks set status = 'queued', attempts = 0, run_at = now()
                   where id = ${id} and status in ('failed', 'cancelled', 'completed') and locked_by is null`
       const again = yield* Harness.awaitRow(id, ({ epoch, status }) => epoch === 2n && status === "completed")

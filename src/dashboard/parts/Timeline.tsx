@@ -78,7 +78,9 @@ export const Timeline = ({ task }: { readonly task: TaskDetail }) => {
 }
 
 /** A run that left no events: what the row says of it. */
-const Plain = ({ task: { error, finishedAt, startedAt, status, timing } }: { readonly task: TaskDetail }) => {
+const Plain = (
+  { task: { completedBy, error, finishedAt, startedAt, status, timing } }: { readonly task: TaskDetail }
+) => {
   const ended = status === "queued" ? "completed" : status
   return (
     <>
@@ -97,6 +99,7 @@ const Plain = ({ task: { error, finishedAt, startedAt, status, timing } }: { rea
             {` after ${Format.duration(Clock.millis(finishedAt) - Clock.millis(startedAt))}`}
           </span>
         )}
+        <Worker name={completedBy} />
         {error !== null && <Failure error={error} />}
       </Entry>
     </>
