@@ -341,7 +341,7 @@ const make = Effect.gen(function*() {
   const schema = yield* Db.Schema
   const table = TaskTable.make(sql, schema)
   const storyTable = StoryTable.make(sql, schema)
-  const together = yield* Enqueue.makeTogether(table)
+  const together = Enqueue.makeTogether(table)
   const notices = yield* Notices.make(sql, schema)
   const followers = yield* Followers.make(sql, schema, notices)
 

@@ -115,11 +115,12 @@ layer(Harness.database, { excludeTestServices: true })("a number that JavaScript
           sql<{ same: boolean }>`
             select payload = ${`{"a":[${number}]}`}::text::jsonb as same from spindle.tasks where id = ${BigInt(id)}`
         const { stdout } = yield* Cli.run("enqueue", "kept", `{"a":[${number}]}`)
-        const { body } = yield* send({
+        const { body, status } = yield* send({
           method: "POST",
           path: "/api/tasks",
           body: `{"type":"kept","payload":{"a":[${number}]}}`
         })
+        assert.strictEqual(status, 201, body)
         assert.deepStrictEqual(yield* same(stdout.trim()), [{ same: true }], number)
         assert.deepStrictEqual(yield* same(JSON.parse(body).id), [{ same: true }], number)
       }

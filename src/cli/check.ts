@@ -12,6 +12,7 @@ import * as Contract from "../storage/Contract.ts"
 import * as Ddl from "../storage/Ddl.ts"
 import * as Connection from "./Connection.ts"
 import { CliFailure } from "./Failure.ts"
+import * as Parameters from "./Parameters.ts"
 import { Process } from "./Process.ts"
 
 const roles = ["worker", "producer"] as const
@@ -23,12 +24,16 @@ const roles = ["worker", "producer"] as const
  * @category commands
  * @since 0.1.0
  */
-export const command = Command.make("check", {}, () =>
+export const command = Command.make("check", { json: Parameters.json }, ({ json }) =>
   Effect.gen(function*() {
     const { stdout } = yield* Process
     const { address } = yield* Database.Database
     const schema = yield* Db.Schema
     const { advice, doubts, migrated, missing } = yield* Contract.check(yield* SqlClient.SqlClient, schema)
+    if (json) {
+      yield* stdout(`${JSON.stringify({ address, schema, missing, doubts, advice })}\n`)
+      return missing.length === 0 ? undefined : yield* new CliFailure({ message: "", exitCode: 1 })
+    }
     const statements = (ddl: ReadonlyArray<string>) => ddl.map((statement) => `${statement};\n`).join("")
     if (missing.length === 0) {
       yield* stdout(`-- A worker can start on the schema ${schema} of ${address}.\n`)

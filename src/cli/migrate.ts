@@ -10,6 +10,7 @@ import * as Database from "../config/Database.ts"
 import * as Db from "../Db.ts"
 import * as Migrations from "../storage/Migrations.ts"
 import * as Connection from "./Connection.ts"
+import * as Parameters from "./Parameters.ts"
 import { Process } from "./Process.ts"
 
 const print = Effect.gen(function*() {
@@ -17,16 +18,17 @@ const print = Effect.gen(function*() {
   yield* stdout(Migrations.print(yield* Database.schema))
 })
 
-const run = Effect.gen(function*() {
+const run = Effect.fnUntraced(function*(json: boolean) {
   const { stdout } = yield* Process
   const applied = yield* Migrations.run
   const schema = yield* Db.Schema
+  if (json) return yield* stdout(`${JSON.stringify({ schema, applied })}\n`)
   yield* stdout(
     applied.length === 0
       ? `The schema ${schema} is up to date.\n`
       : applied.map((name) => `Applied to the schema ${schema}: ${name}.\n`).join("")
   )
-}).pipe(Effect.provide(Connection.database))
+}, Effect.provide(Connection.database))
 
 /**
  * Printing needs no database.
@@ -38,7 +40,8 @@ export const command = Command.make("migrate", {
   print: Flag.Boolean("print").pipe(
     Flag.withDescription("Print every statement instead, for a migration tool of your own"),
     Flag.withDefault(false)
-  )
-}, (flags) => Effect.suspend(() => flags.print ? print : run)).pipe(
+  ),
+  json: Parameters.json
+}, (flags) => flags.print ? print : run(flags.json)).pipe(
   Command.withDescription("Create or update the tables")
 )

@@ -6,10 +6,9 @@
 import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as DateTime from "effect/DateTime"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
-import * as Latch from "effect/Latch"
 import * as Option from "effect/Option"
-import type * as Scope from "effect/Scope"
 import type * as SqlClient from "effect/sql/SqlClient"
 import * as Db from "../Db.ts"
 import * as Lifecycle from "../Lifecycle.ts"
@@ -107,7 +106,7 @@ export type Together = (
 interface Waiting {
   readonly type: string
   readonly task: TaskTable.NewTask
-  readonly answer: (row: Effect.Effect<TaskTable.Inserted, StorageError.StorageError>) => void
+  readonly answer: Deferred.Deferred<TaskTable.Inserted, StorageError.StorageError>
 }
 
 // Two, so that a large task does not hold up all others.
@@ -118,18 +117,17 @@ const maxTogether = 1000
  * What is asked for while statements are on their way is the next one: nobody waits for company, and many callers cost
  * few statements. If the database refuses one of them, each is stored by itself.
  */
-export const makeTogether = Effect.fnUntraced(function*(
-  table: TaskTable.TaskTable
-): Effect.fn.Return<Together, never, Scope.Scope> {
+export const makeTogether = (table: TaskTable.TaskTable): Together => {
   let waiting: Array<Waiting> = []
-  const asked = Latch.makeUnsafe()
+  let active = 0
 
   const insertAll = (all: ReadonlyArray<Waiting>): Effect.Effect<void> =>
     Effect.matchCauseEffect(table.insert(all[0]!.type, all.map(({ task }) => task)), {
-      onSuccess: (rows) => Effect.sync(() => all.forEach(({ answer }, n) => answer(Effect.succeed(rows[n]!)))),
+      onSuccess: (rows) =>
+        Effect.sync(() => all.forEach(({ answer }, n) => Deferred.doneUnsafe(answer, Effect.succeed(rows[n]!)))),
       onFailure: (cause) =>
         all.length === 1 || Option.exists(Cause.findErrorOption(cause), ({ transient }) => transient)
-          ? Effect.sync(() => all.forEach(({ answer }) => answer(Effect.failCause(cause))))
+          ? Effect.sync(() => all.forEach(({ answer }) => Deferred.doneUnsafe(answer, Effect.failCause(cause))))
           : Effect.forEach(all, (one) => insertAll([one]), { discard: true })
     })
 
@@ -148,27 +146,32 @@ export const makeTogether = Effect.fnUntraced(function*(
       }
     }
     waiting = rest
-    if (waiting.length === 0) asked.closeUnsafe()
     return batch
   }
 
-  const loop = Effect.gen(function*() {
-    yield* asked.await
-    const batch = take()
-    if (batch.length > 0) yield* insertAll(batch)
+  const drain = Effect.gen(function*() {
+    while (waiting.length > 0) yield* insertAll(take())
+    // In the same breath: whoever comes next begins anew.
+    active--
   })
-  for (let n = 0; n < statementsAtOnce; n++) yield* Effect.forkScoped(Effect.forever(loop))
 
   return (type, task) =>
-    Effect.callback((answer) => {
-      const one: Waiting = { type, task, answer }
-      waiting.push(one)
-      asked.openUnsafe()
-      return Effect.sync(() => {
-        waiting = waiting.filter((other) => other !== one)
+    Effect.uninterruptibleMask((restore) =>
+      Effect.suspend(() => {
+        const answer = Deferred.makeUnsafe<TaskTable.Inserted, StorageError.StorageError>()
+        const one: Waiting = { type, task, answer }
+        waiting.push(one)
+        const answered = Effect.onInterrupt(restore(Deferred.await(answer)), () =>
+          Effect.sync(() => {
+            waiting = waiting.filter((other) => other !== one)
+          }))
+        if (active === statementsAtOnce) return answered
+        active++
+        // It belongs to all who wait, and ends with them: none of them may end it for the others.
+        return Effect.andThen(Effect.forkDetach(Effect.interruptible(drain)), answered)
       })
-    })
-})
+    )
+}
 
 interface Answer extends Enqueued {
   readonly place: number

@@ -264,7 +264,10 @@ it.live(
       yield* service.signal("SIGTERM")
       assert.strictEqual(yield* service.ended, 0)
       assert.notInclude(service.output().stderr, "the database does not do what is asked of it")
-      assert.strictEqual(JSON.parse(yield* command("show", id, "--json")).status, "completed")
+      // A command that only reads would not start it.
+      const cancel = yield* Cli.spawn({}, ["cancel", id], { cwd })
+      assert.strictEqual(yield* cancel.ended, 1)
+      assert.strictEqual(cancel.output().stdout, "already_completed\n")
     }),
   120_000
 )
@@ -314,7 +317,7 @@ it.live(
       assert.strictEqual(yield* second.ended, 0)
       yield* follower.signal("SIGTERM")
       assert.strictEqual(yield* follower.ended, 143)
-      assert.strictEqual(JSON.parse(yield* command("show", id, "--json")).status, "queued")
+      assert.strictEqual(yield* command("cancel", id), "cancelled\n")
     }),
   120_000
 )
