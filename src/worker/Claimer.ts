@@ -321,6 +321,7 @@ export class Claimer extends Context.Service<Claimer, {
         known: KnownPlaces,
         demand: Demand
       ): Effect.fn.Return<Answer, StorageError> {
+        const lookedBefore = lookedAt
         yield* look(known, demand.slots + demand.ahead)
         if (known.complete && known.size <= Claim.mostPlaces / 2) {
           leaveKnown()
@@ -336,6 +337,11 @@ export class Claimer extends Context.Service<Claimer, {
         )
         if (levels.length === 0) {
           if (!known.complete) return
+          // What was said since the last look has opened the latch that this turn has closed.
+          if (lookedAt === lookedBefore) {
+            lookedAt = -Infinity
+            return
+          }
           tellOf(undefined)
           return yield* wait(demand, known.nextDueAt() - now())
         }

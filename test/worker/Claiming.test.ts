@@ -97,11 +97,7 @@ describe("a worker with very many queues or priorities", () => {
         select 'plain', 'queue ' || least(n, 2000), greatest(n, 2000), now() + interval '1 hour'
           from generate_series(0, 4000) n`
       const soon = yield* Harness.insert("plain", { queue: "queue 1234", run_at: new Date(Date.now() + 1500) })
-      yield* Harness.launch(Harness.Tasks, Harness.script().handlers, {
-        ...neverPolls,
-        pollInterval: "2 seconds",
-        notifications: "on"
-      })
+      yield* Harness.launch(Harness.Tasks, Harness.script().handlers, { ...neverPolls, notifications: "on" })
       yield* Harness.awaitOver(yield* Harness.insert("plain", { queue: "queue 77" }))
       yield* Harness.awaitOver(yield* Harness.insert("plain", { queue: "queue 2000", priority: -5 }))
       const again = yield* Harness.insert("plain", { queue: "another" })
